@@ -1,0 +1,95 @@
+"""Exact money: `Decimal` in, `Decimal` out, one rounding, and one way to split.
+
+No float ever touches money. Prices carry 12 decimals, costs 18; a statement line is rounded once by
+`round_line`, and everything that is divided is divided by `apportion`. A result that would need more
+digits than we keep raises `decimal.Inexact` instead of being rounded on the quiet.
+"""
+
+from collections.abc import Iterable, Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from fractions import Fraction
+from typing import TypeVar
+
+PRICE_SCALE = 12
+COST_SCALE = 18
+# 38 digits is what NUMERIC(38, 18) and Polars' Decimal hold; the product of a 20-digit quantity and a
+# 12-decimal price is exact inside 60, so nothing is lost before the one rounding.
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+ROUNDING = Context(prec=60, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow])
+
+# ISO 4217 currencies whose minor unit is not two digits.
+MINOR_DIGITS = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "BHD": 3, "KWD": 3, "JOD": 3, "OMR": 3, "TND": 3}
+
+Key = TypeVar("Key", bound=str)
+
+
+def minor_digits(currency: str) -> int:
+    """Decimals of the currency's smallest unit (ISO 4217)."""
+    return MINOR_DIGITS.get(currency, 2)
+
+
+def round_line(amount: Decimal, currency: str) -> Decimal:
+    """Round a statement line to the currency's smallest unit, halves away from zero."""
+    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), context=ROUNDING)
+
+
+def round_price(amount: Decimal) -> Decimal:
+    """A published price to the 12 decimals we keep. Some lists passed through a float: 0.18000000000000002."""
+    return amount.quantize(Decimal(1).scaleb(-PRICE_SCALE), context=ROUNDING)
+
+
+def round_share(part: int, whole: int) -> Decimal | None:
+    """`part / whole` to four decimals, for showing only; `None` if there is no whole."""
+    return ROUNDING.divide(Decimal(part), Decimal(whole)).quantize(Decimal("0.0001"), context=ROUNDING) if whole else None
+
+
+def cost(quantity: int, unit_price: Decimal, unit_quantity: int) -> Decimal:
+    """What `quantity` costs at `unit_price` per `unit_quantity`, exact to 18 decimals.
+
+    Unit quantities are powers of ten, so the division only moves the point.
+    """
+    if type(quantity) is not int or quantity < 0:
+        raise ValueError(f"a quantity is a non-negative int, not {quantity!r}")
+    return EXACT.divide(EXACT.multiply(Decimal(quantity), unit_price), Decimal(unit_quantity))
+
+
+def add(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum. Python's own `sum` would round at 28 digits, which a large ledger reaches."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def to_text(amount: Decimal) -> str:
+    """`amount` for JSON, CSV and digests: plain digits, never an exponent, no trailing zeros past the point.
+
+    >>> to_text(Decimal("2.500000")), to_text(Decimal("1E+3"))
+    ('2.5', '1000')
+    """
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def apportion(total: Decimal, weights: Mapping[Key, int | Decimal | Fraction], scale: int) -> dict[Key, Decimal]:
+    """Split `total` by `weights` into parts of `scale` decimals that add up to it exactly.
+
+    Largest remainder; ties go to the smaller key, so the result does not depend on order. All-zero weights
+    split evenly. `ValueError` for no weights, a negative weight, or a total finer than `scale`.
+    """
+    if not weights or any(weight < 0 for weight in weights.values()):
+        raise ValueError("apportion needs at least one weight and no negative one")
+    units = Fraction(total) * 10**scale
+    if units.denominator != 1:
+        raise ValueError(f"{total} is finer than {scale} decimals")
+    keys = sorted(weights)
+    shares = [Fraction(weights[key]) for key in keys]
+    if not sum(shares):
+        shares = [Fraction(1)] * len(keys)
+    sign, whole, weight_sum = (-1 if units < 0 else 1), abs(int(units)), sum(shares)
+    exact = [whole * share / weight_sum for share in shares]
+    parts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(keys)), key=lambda i: (parts[i] - exact[i], keys[i]))
+    for i in by_remainder[: whole - sum(parts)]:
+        parts[i] += 1
+    return {key: Decimal(sign * part).scaleb(-scale, EXACT) for key, part in zip(keys, parts, strict=True)}

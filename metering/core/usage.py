@@ -1,0 +1,136 @@
+"""What a call consumed, and the one function that makes it chargeable.
+
+Providers disagree about what includes what. A `Usage` holds *inclusive* totals (everything the model
+read, everything it wrote) and sub-counts of those totals. `disjoint_meters` turns it into quantities that
+overlap nowhere and add up to the totals again, so that a token is charged exactly once.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class UsageSource(StrEnum):
+    """How we know a call's usage. Unknown is never zero."""
+
+    REPORTED = "reported"  # the provider's own numbers, complete
+    HEADER = "header"  # the provider's numbers, from response headers
+    PARTIAL = "partial"  # the provider's numbers up to a cut; the true ones are not smaller
+    ESTIMATED = "estimated"  # our own count of the text
+    UNKNOWN = "unknown"  # tokens were or may have been consumed; nobody told how many
+    NONE = "none"  # nothing is consumed by such a call (a list of models, a refused request)
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Counts of one call, in tokens unless the name says otherwise. `None` = not reported.
+
+    `input_tokens` is everything the model read: cache reads and writes, audio, images and tool prompts
+    included. `output_tokens` is everything it wrote: reasoning included. All other token counts are parts
+    of one of the two. A sub-count may be larger than its total in a payload that lies; `disjoint_meters`
+    clamps it, the number kept here is the provider's.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None  # all lifetimes together
+    cache_write_5m_input_tokens: int | None = None
+    cache_write_1h_input_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    cache_read_audio_input_tokens: int | None = None  # part of cache read *and* of audio
+    image_input_tokens: int | None = None
+    video_input_tokens: int | None = None
+    tool_use_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    image_output_tokens: int | None = None
+    accepted_prediction_output_tokens: int | None = None
+    rejected_prediction_output_tokens: int | None = None
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+
+
+class Meter(StrEnum):
+    """A chargeable quantity. No two meters count the same token."""
+
+    INPUT = "input"  # read, at the plain rate: what no other input meter took
+    CACHE_READ_INPUT = "cache_read_input"
+    CACHE_WRITE_INPUT = "cache_write_input"  # five minutes, or the provider's only lifetime
+    CACHE_WRITE_1H_INPUT = "cache_write_1h_input"
+    AUDIO_INPUT = "audio_input"
+    CACHE_READ_AUDIO_INPUT = "cache_read_audio_input"
+    IMAGE_INPUT = "image_input"
+    VIDEO_INPUT = "video_input"
+    OUTPUT = "output"  # written, at the plain rate: what no other output meter took
+    REASONING_OUTPUT = "reasoning_output"
+    AUDIO_OUTPUT = "audio_output"
+    IMAGE_OUTPUT = "image_output"
+    WEB_SEARCH = "web_search"
+    REQUEST = "request"  # one for every call that reached a model
+
+
+INPUT_METERS = (
+    Meter.INPUT,
+    Meter.CACHE_READ_INPUT,
+    Meter.CACHE_WRITE_INPUT,
+    Meter.CACHE_WRITE_1H_INPUT,
+    Meter.AUDIO_INPUT,
+    Meter.CACHE_READ_AUDIO_INPUT,
+    Meter.IMAGE_INPUT,
+    Meter.VIDEO_INPUT,
+)
+OUTPUT_METERS = (Meter.OUTPUT, Meter.REASONING_OUTPUT, Meter.AUDIO_OUTPUT, Meter.IMAGE_OUTPUT)
+TOKEN_METERS = INPUT_METERS + OUTPUT_METERS
+
+
+def disjoint_meters(usage: Usage) -> dict[Meter, int]:
+    """Split `usage` into meters that overlap nowhere; zero quantities are left out.
+
+    The input meters sum to `input_tokens`, the output meters to `output_tokens`. Where sub-counts overlap
+    in a way the provider does not tell (cached audio, say) or exceed their total (Azure Foundry's Grok
+    reports more cached than read), each takes what the ones before it left: cache first, because that
+    is what changes the price most, then modality.
+    """
+    input_tokens = usage.input_tokens or 0
+    cached_audio = min(usage.cache_read_audio_input_tokens or 0, usage.cache_read_input_tokens or 0)
+    cache_write_1h = min(usage.cache_write_1h_input_tokens or 0, _cache_write(usage))
+    parts = {
+        Meter.CACHE_READ_AUDIO_INPUT: cached_audio,
+        Meter.CACHE_READ_INPUT: (usage.cache_read_input_tokens or 0) - cached_audio,
+        Meter.CACHE_WRITE_1H_INPUT: cache_write_1h,
+        Meter.CACHE_WRITE_INPUT: _cache_write(usage) - cache_write_1h,
+        Meter.AUDIO_INPUT: max(0, (usage.audio_input_tokens or 0) - cached_audio),
+        Meter.IMAGE_INPUT: usage.image_input_tokens or 0,
+        Meter.VIDEO_INPUT: usage.video_input_tokens or 0,
+    }
+    meters = _take(input_tokens, parts, rest=Meter.INPUT)
+    meters |= _take(
+        usage.output_tokens or 0,
+        {
+            Meter.REASONING_OUTPUT: usage.reasoning_output_tokens or 0,
+            Meter.AUDIO_OUTPUT: usage.audio_output_tokens or 0,
+            Meter.IMAGE_OUTPUT: usage.image_output_tokens or 0,
+        },
+        rest=Meter.OUTPUT,
+    )
+    if usage.web_search_requests:
+        meters[Meter.WEB_SEARCH] = usage.web_search_requests
+    return meters
+
+
+def _cache_write(usage: Usage) -> int:
+    if usage.cache_write_input_tokens is not None:
+        return usage.cache_write_input_tokens
+    return (usage.cache_write_5m_input_tokens or 0) + (usage.cache_write_1h_input_tokens or 0)
+
+
+def _take(total: int, parts: dict[Meter, int], rest: Meter) -> dict[Meter, int]:
+    """Give each part what is left of `total`, in order; `rest` gets the remainder."""
+    left, taken = total, {}
+    for meter, quantity in parts.items():
+        if got := min(quantity, left):
+            taken[meter] = got
+            left -= got
+    if left:
+        taken[rest] = left
+    return taken
