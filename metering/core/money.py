@@ -40,7 +40,9 @@ def round_price(amount: Decimal) -> Decimal:
 
 def round_share(part: int, whole: int) -> Decimal | None:
     """`part / whole` to four decimals, for showing only; `None` if there is no whole."""
-    return ROUNDING.divide(Decimal(part), Decimal(whole)).quantize(Decimal("0.0001"), context=ROUNDING) if whole else None
+    if not whole:
+        return None
+    return ROUNDING.divide(Decimal(part), Decimal(whole)).quantize(Decimal("0.0001"), context=ROUNDING)
 
 
 def cost(quantity: int, unit_price: Decimal, unit_quantity: int) -> Decimal:
@@ -69,6 +71,11 @@ def to_text(amount: Decimal) -> str:
     """
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def plain(amount: Decimal) -> Decimal:
+    """The same amount without trailing zeros, so that equal amounts are written, and digested, alike."""
+    return Decimal(to_text(amount))
 
 
 def apportion(total: Decimal, weights: Mapping[Key, int | Decimal | Fraction], scale: int) -> dict[Key, Decimal]:

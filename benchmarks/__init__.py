@@ -1,0 +1,1 @@
+"""Measurements that prove a bar. Each runs as `python -m benchmarks.NAME --output json|table [--quick]`."""

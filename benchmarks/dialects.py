@@ -1,0 +1,204 @@
+"""What reading an answer costs: CPU µs of `finish()` once at its end, and of `feed()` per chunk.
+
+    python -m benchmarks.dialects --output json|table [--quick]
+
+Bars: a 1 KB JSON answer under 60 µs, a stream of 100 chunks under 150 µs. Each figure is the median of several
+rounds, so that one interruption by another process does not decide.
+"""
+
+import argparse
+import gzip
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+from metering.core.dialects import Operation, Reader, classify, open_reader
+
+Event = dict[str, object]
+
+CHUNKS = 100
+BARS_US = {"openai.chat json": 60.0, "anthropic.messages json": 60.0, "ollama.chat json": 60.0}
+BARS_US |= {"openai.chat stream": 150.0, "openai.chat stream, usage in every chunk": 150.0}
+BARS_US |= {"openai.responses stream": 150.0, "anthropic.messages stream": 150.0, "ollama.chat stream": 150.0}
+
+CHAT_USAGE = {
+    "prompt_tokens": 812,
+    "completion_tokens": 100,
+    "total_tokens": 912,
+    "prompt_tokens_details": {"cached_tokens": 512, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 40,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+MESSAGE_USAGE = {
+    "input_tokens": 300,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 512,
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "output_tokens": 100,
+    "service_tier": "standard",
+}
+OLLAMA_USAGE = {"total_duration": 9, "prompt_eval_count": 812, "prompt_eval_duration": 5, "eval_count": 100}
+TEXT = "Forty-two is the answer. " * 20
+
+
+def sse(*objects: object, done: bool = False) -> list[bytes]:
+    """Each object as one SSE event."""
+    return [b"data: %s\n\n" % _json(each) for each in objects] + [b"data: [DONE]\n\n"] * done
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _chat_chunk(text: str, usage: object = None) -> dict[str, object]:
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    names = {"id": "chatcmpl-CkU3zTnJvVJ5b5Hq5H", "object": "chat.completion.chunk", "created": 1764000000}
+    return names | {"model": "gpt-4o-2024-08-06", "service_tier": "default", "choices": [choice], "usage": usage}
+
+
+def _chat_stream(*, continuous: bool) -> list[bytes]:
+    usage = CHAT_USAGE if continuous else None
+    last = _chat_chunk("", CHAT_USAGE) | {"choices": []}
+    return sse(*(_chat_chunk(f" word{n}", usage) for n in range(CHUNKS - 1)), last, done=True)
+
+
+def _responses_stream() -> list[bytes]:
+    usage = {"input_tokens": 812, "output_tokens": 100, "total_tokens": 912}
+    response: Event = {
+        "id": "resp_1",
+        "object": "response",
+        "model": "gpt-5",
+        "status": "completed",
+        "output": [],
+        "usage": None,
+    }
+    deltas = [
+        {"type": "response.output_text.delta", "sequence_number": n, "item_id": "msg_1", "delta": f" word{n}"}
+        for n in range(CHUNKS - 2)
+    ]
+    created = {"type": "response.created", "response": response | {"status": "in_progress"}}
+    completed = {"type": "response.completed", "response": response | {"usage": usage}}
+    return sse(created, *deltas, completed)
+
+
+def _message_stream() -> list[bytes]:
+    message = {"id": "msg_1", "model": "claude-sonnet-4-5", "usage": MESSAGE_USAGE}
+    start: Event = {"type": "message_start", "message": message}
+    deltas: list[Event] = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f" word{n}"}}
+        for n in range(CHUNKS - 3)
+    ]
+    end: Event = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": MESSAGE_USAGE}
+    events: list[Event] = [start, *deltas, end, {"type": "message_stop"}]
+    return [b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), _json(event)) for event in events]
+
+
+def _ollama_stream() -> list[bytes]:
+    names = {"model": "smollm2", "created_at": "2026-11-01T00:00:00Z"}
+    lines = [names | {"message": {"role": "assistant", "content": f" w{n}"}, "done": False} for n in range(CHUNKS - 1)]
+    return [_json(line) + b"\n" for line in [*lines, names | {"done": True, "done_reason": "stop"} | OLLAMA_USAGE]]
+
+
+def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
+    """Name → operation, content type, content-encoding, chunks."""
+    chat, responses = classify("POST", "/v1/chat/completions"), classify("POST", "/v1/responses")
+    messages, ollama = classify("POST", "/v1/messages"), classify("POST", "/api/chat")
+    choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
+    names = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "service_tier": "default"}
+    chat_body = _json(names | {"choices": [choice], "usage": CHAT_USAGE})
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "model": "claude-sonnet-4-5",
+        "content": [{"type": "text", "text": TEXT}],
+    }
+    ollama_body = {"model": "smollm2", "message": {"content": TEXT}, "done": True} | OLLAMA_USAGE
+    stream, ndjson, body = "text/event-stream", "application/x-ndjson", "application/json"
+    return {
+        "openai.chat json": (chat, body, "", [chat_body]),
+        "openai.chat json, gzip": (chat, body, "gzip", [gzip.compress(chat_body)]),
+        "anthropic.messages json": (messages, body, "", [_json(message | {"usage": MESSAGE_USAGE})]),
+        "ollama.chat json": (ollama, body, "", [_json(ollama_body)]),
+        "openai.chat stream": (chat, stream, "", _chat_stream(continuous=False)),
+        "openai.chat stream, usage in every chunk": (chat, stream, "", _chat_stream(continuous=True)),
+        "openai.responses stream": (responses, stream, "", _responses_stream()),
+        "anthropic.messages stream": (messages, stream, "", _message_stream()),
+        "ollama.chat stream": (ollama, ndjson, "", _ollama_stream()),
+    }
+
+
+def _cpu_us(call: Callable[[], object]) -> float:
+    start = time.process_time_ns()
+    call()
+    return (time.process_time_ns() - start) / 1000
+
+
+def _measure(
+    operation: Operation, content_type: str, encoding: str, chunks: list[bytes], rounds: int
+) -> tuple[float, float]:
+    """Median CPU µs of one `finish()` and of one `feed()`. Readers of a round are timed together."""
+    together = 100
+
+    def feed_all(readers: list[Reader]) -> None:
+        for reader in readers:
+            feed = reader.feed
+            for chunk in chunks:
+                feed(chunk)
+
+    finishes, feeds = [], []
+    for _ in range(rounds):
+        readers = [
+            open_reader(operation, status=200, content_type=content_type, content_encoding=encoding)
+            for _ in range(together)
+        ]
+        feeds.append(_cpu_us(lambda readers=readers: feed_all(readers)) / together / len(chunks))  # type: ignore[misc]
+        finishes.append(_cpu_us(lambda readers=readers: [r.finish() for r in readers]) / together)  # type: ignore[misc]
+    return statistics.median(finishes), statistics.median(feeds)
+
+
+def measure(rounds: int) -> list[dict[str, object]]:
+    """One row an answer: its size, what finishing and feeding cost, its bar and whether it is met."""
+    rows: list[dict[str, object]] = []
+    for name, (operation, content_type, encoding, chunks) in _answers().items():
+        finish_us, feed_us = _measure(operation, content_type, encoding, chunks, rounds)
+        bar = BARS_US.get(name)
+        rows.append(
+            {
+                "answer": name,
+                "chunks": len(chunks),
+                "bytes": sum(map(len, chunks)),
+                "finish_cpu_us": round(finish_us, 1),
+                "feed_cpu_us_per_chunk": round(feed_us, 3),
+                "bar_us": bar,
+                "met": None if bar is None else finish_us < bar,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", choices=["json", "table"], default="table")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    arguments = parser.parse_args()
+    rows = measure(rounds=5 if arguments.quick else 50)
+    if arguments.output == "json":
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        verdict = {None: "", True: "met", False: "MISSED"}[row["met"]]  # type: ignore[index]
+        bar = f"bar {row['bar_us']:.0f}" if row["bar_us"] else ""
+        print(
+            f"{row['answer']:42} {row['chunks']:4} chunks {row['bytes']:6} B  finish {row['finish_cpu_us']:6} µs "
+            f"{bar:8} {verdict:7} feed {row['feed_cpu_us_per_chunk']} µs a chunk"
+        )
+
+
+if __name__ == "__main__":
+    main()

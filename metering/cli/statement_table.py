@@ -1,0 +1,68 @@
+"""A statement as a table for a terminal."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from rich.text import Text
+
+from metering.cli.tables import cell, new_table, print_table
+from metering.core.statement import Amount, Line, LineStatus, Statement
+from metering.core.usage import Meter
+
+
+def print_statement(statement: Statement) -> None:
+    """One row a line, then the totals; only meters that occur have a column."""
+    meters = [meter for meter in Meter if meter in statement.total.quantities and meter is not Meter.REQUEST]
+    period = statement.period
+    span = f"{period.start_at:%Y-%m-%d %H:%M} to {period.end_at:%Y-%m-%d %H:%M} UTC"
+    table = new_table(f"Statement {period.name} by {statement.by}, {span}")
+    table.add_column(statement.by.value)
+    for title in ("calls", "unknown", *(meter.value.replace("_", " ") for meter in meters), "tokens", "est."):
+        table.add_column(title, justify="right")
+    for title in ("cost", "list"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in statement.lines:
+        table.add_row(*_line(line, meters), style=_style(line))
+    table.add_section()
+    total = statement.total
+    counts = [cell(total.calls), cell(total.unknown_calls or None)]
+    counts += [cell(total.quantities.get(meter)) for meter in meters]
+    counts += [cell(total.tokens), Text(_percent(total.estimated_share))]
+    for amount in total.amounts or (None,):
+        table.add_row(Text("total"), *counts, *_amounts(amount), style="bold")
+        counts = [Text()] * len(counts)
+    print_table(table)
+
+
+def _line(line: Line, meters: Sequence[Meter]) -> list[Text]:
+    unpriced = line.status is LineStatus.UNPRICED
+    return [
+        Text(f"{line.name} (unpriced)" if unpriced else line.name),
+        cell(line.calls),
+        cell(line.unknown_calls or None),
+        *(cell(line.quantities.get(meter)) for meter in meters),
+        cell(line.tokens),
+        Text(_percent(line.estimated_share)),
+        Text(_money(line.cost, line.currency)),
+        Text(_money(line.list_cost, line.currency)),
+    ]
+
+
+def _amounts(amount: Amount | None) -> list[Text]:
+    if amount is None:
+        return [Text(), Text()]
+    return [Text(_money(amount.cost, amount.currency)), Text(_money(amount.list_cost, amount.currency))]
+
+
+def _money(amount: Decimal | None, currency: str | None) -> str:
+    return "" if amount is None else f"{amount:,f} {currency}"
+
+
+def _percent(share: Decimal | None) -> str:
+    return f"{share:.2%}" if share else ""
+
+
+def _style(line: Line) -> str:
+    if line.status is LineStatus.UNPRICED:
+        return "red"
+    return "yellow" if line.unallocated else ""

@@ -1,0 +1,27 @@
+"""Dialects: what a model's answer says about the tokens it took, read from its bytes without any I/O.
+
+operation = classify("POST", "/v1/chat/completions")
+reader = open_reader(operation, status=200, content_type="text/event-stream", content_encoding="")
+reader.feed(chunk)  # as the chunks come; nothing is parsed yet
+reading = reader.finish()
+"""
+
+from metering.core.dialects.readers import MEANINGS, open_reader
+from metering.core.dialects.reading import Operation, Reader, Reading, RequestFacts
+from metering.core.dialects.request import read_request
+from metering.core.dialects.routes import ROUTES, classify
+from metering.core.dialects.windows import Kept, Windows
+
+__all__ = [
+    "MEANINGS",
+    "ROUTES",
+    "Kept",
+    "Operation",
+    "Reader",
+    "Reading",
+    "RequestFacts",
+    "Windows",
+    "classify",
+    "open_reader",
+    "read_request",
+]

@@ -1,0 +1,125 @@
+"""What answers in the Anthropic messages dialect mean, direct, on Vertex, and from compatible servers.
+
+A stream tells usage twice: `message_start` has the input side and the split by cache lifetime, `message_delta`
+the cumulative counts at the end. They are merged member by member, the later one wins, nothing is added: with
+server tools the second input count is larger than the first.
+"""
+
+from typing import Any
+
+import msgspec
+
+from metering.core.dialects.counts import count, first_count, later_wins, usage_object, word
+from metering.core.dialects.found import Found, Meaning
+from metering.core.dialects.framing import Stream
+from metering.core.usage import Usage
+
+_COUNTS = {
+    "cache_read_input_tokens": (("cache_read_input_tokens",),),
+    "cache_write_5m_input_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
+    "cache_write_1h_input_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "reasoning_output_tokens": (("output_tokens_details", "thinking_tokens"),),
+    "web_search_requests": (("server_tool_use", "web_search_requests"),),
+    "web_fetch_requests": (("server_tool_use", "web_fetch_requests"),),
+}
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: Any = None
+
+
+class _Answer(msgspec.Struct):
+    """The members of a message or event that metering needs."""
+
+    type: Any = None
+    id: Any = None
+    model: Any = None
+    usage: Any = None
+    stop_reason: Any = None
+    error: Any = None
+    message: msgspec.Raw = msgspec.Raw(b"")
+    delta: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_delta = msgspec.json.Decoder(_Delta).decode
+
+
+class AnthropicMessages(Meaning):
+    """One message, or the events of one."""
+
+    members = ("type", "id", "model", "usage", "stop_reason", "error")
+
+    def read_stream(self, stream: Stream, found: Found) -> bool:
+        for text in stream.having(b'"usage"'):
+            self.read(text, found)
+        if not found.final:
+            for text in stream.having(b'"message_stop"'):
+                self.read(text, found)
+        self.read_errors(stream, found)
+        return found.final
+
+    def read(self, text: bytes, found: Found) -> bool:
+        try:
+            self._take(_decode_answer(text), found)
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            return False
+        return True
+
+    def read_members(self, members: dict[str, Any], found: Found) -> None:
+        self._take(_Answer(**members), found)
+
+    def usage(self, found: Found) -> Usage | None:
+        raw = found.raw_usage
+        if raw is None:
+            return None
+        uncached, written = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
+        counts = {
+            field: quantity for field, paths in _COUNTS.items() if (quantity := first_count(raw, paths)) is not None
+        }
+        cache_write = count(raw.get("cache_creation_input_tokens"))
+        if cache_write is None and isinstance(raw.get("cache_creation"), dict):
+            split = (counts.get("cache_write_5m_input_tokens"), counts.get("cache_write_1h_input_tokens"))
+            cache_write = sum(part or 0 for part in split)
+        cache_read = counts.get("cache_read_input_tokens")
+        if uncached is None and written is None and not cache_read and not cache_write:
+            return None
+        return Usage(
+            input_tokens=_total(uncached, cache_read, cache_write),
+            output_tokens=written,
+            cache_write_input_tokens=cache_write,
+            **counts,
+        )
+
+    def _take(self, answer: _Answer, found: Found) -> None:
+        if answer.type == "message_start" and answer.message:
+            self._take_message(_decode_answer(answer.message), found)
+        elif answer.type == "message_delta":
+            _take_usage(answer.usage, found)
+            stopped = bool(answer.delta) and _decode_delta(answer.delta).stop_reason is not None
+            found.final = found.final or stopped
+        elif answer.type == "message_stop":
+            found.final = True
+        elif answer.type == "error" or answer.error:
+            found.failed = True
+        elif answer.type in (None, "message"):
+            self._take_message(answer, found)
+
+    def _take_message(self, message: _Answer, found: Found) -> None:
+        found.model = word(message.model) or found.model
+        found.response_id = word(message.id) or found.response_id
+        _take_usage(message.usage, found)
+
+
+def _take_usage(usage: object, found: Found) -> None:
+    kept = usage_object(usage)
+    if kept is None:
+        return
+    found.raw_usage = later_wins(found.raw_usage, kept) if found.raw_usage else kept
+    found.service_tier = word(found.raw_usage.get("service_tier"))
+
+
+def _total(*parts: int | None) -> int | None:
+    """The sum of what was told; None if nothing was."""
+    told = [part for part in parts if part is not None]
+    return sum(told) if told else None

@@ -1,0 +1,93 @@
+"""What may be taken from an answer: counts, short words, and usage objects without any text.
+
+Whatever an upstream sends, nothing that could be a prompt or a completion leaves a reader.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# The largest integer every JSON reader keeps exact; far beyond any count of tokens.
+COUNT_MAX = 2**53 - 1
+WORD_LENGTH_MAX = 256
+USAGE_WORD_LENGTH_MAX = 64
+USAGE_DEPTH_MAX = 6
+USAGE_MEMBERS_MAX = 256
+
+
+def count(value: object) -> int | None:
+    """`value` if it is a count: a whole number, not negative, not a bool."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX:
+        return value
+    return None
+
+
+def first_count(usage: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> int | None:
+    """The first of `paths` into `usage` where a count stands."""
+    for path in paths:
+        value: Any = usage
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if (quantity := count(value)) is not None:
+            return quantity
+    return None
+
+
+def word(value: object) -> str | None:
+    """`value` if it is a name such as a model or an id: one line of text, cut to `WORD_LENGTH_MAX`."""
+    if not isinstance(value, str):
+        return None
+    line = value[:WORD_LENGTH_MAX]
+    return (line if line.isprintable() else "".join(filter(str.isprintable, line))) or None
+
+
+def usage_object(value: object) -> dict[str, Any] | None:
+    """A copy of a provider's usage object that can hold no text: long words, deep and large parts are left out."""
+    if not isinstance(value, dict) or not value:
+        return None
+    return _members_without_text(value, USAGE_DEPTH_MAX, [USAGE_MEMBERS_MAX])
+
+
+def _members_without_text(members: dict[str, Any], depth: int, room: list[int]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in members.items():
+        if _is_short(key) and _may_stay(value, depth, room):
+            kept[key] = _without_text(value, depth, room)
+    return kept
+
+
+def _without_text(value: Any, depth: int, room: list[int]) -> Any:
+    if isinstance(value, dict):
+        return _members_without_text(value, depth - 1, room)
+    if isinstance(value, list):
+        return [_without_text(item, depth - 1, room) for item in value if _may_stay(item, depth - 1, room)]
+    return value
+
+
+def _may_stay(value: Any, depth: int, room: list[int]) -> bool:
+    """Whether `value` is a number, a short word, or a container that is not too deep; and there is room."""
+    room[0] -= 1
+    if room[0] < 0:
+        return False
+    if isinstance(value, int):
+        return -COUNT_MAX <= value <= COUNT_MAX
+    if isinstance(value, str):
+        return _is_short(value)
+    return depth > 0 or not isinstance(value, dict | list)
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= USAGE_WORD_LENGTH_MAX and text.isprintable()
+
+
+def later_wins(earlier: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two cumulative usage objects member by member: the later one wins where it says something."""
+    merged = dict(earlier)
+    for key, value in later.items():
+        before = merged.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            merged[key] = later_wins(before, value)
+        elif value is not None or key not in merged:
+            merged[key] = value
+    return merged

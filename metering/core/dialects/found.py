@@ -1,0 +1,85 @@
+"""What has been found while an answer is read, and what a meaning has to offer."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from metering.core.dialects.framing import Stream
+from metering.core.usage import Usage
+
+# How many frames are opened to learn model and id: Azure's first chunk has an empty model.
+NAMING_FRAMES_MAX = 4
+
+
+class Found:
+    """Notes taken while reading one answer."""
+
+    __slots__ = (
+        "background",
+        "failed",
+        "final",
+        "idle",
+        "model",
+        "partial",
+        "pending",
+        "provider",
+        "raw_usage",
+        "response_id",
+        "service_tier",
+        "timings",
+        "told",
+        "web_searches",
+    )
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider  # the route's name for it
+        self.model: str | None = None
+        self.response_id: str | None = None
+        self.service_tier: str | None = None
+        self.raw_usage: dict[str, Any] | None = None
+        self.timings: dict[str, Any] | None = None
+        self.web_searches = 0
+        self.failed = False  # an error object was seen
+        self.told = False  # a usage object that says something was seen
+        self.final = False  # the usage found is the last word
+        self.partial = False  # the provider left a part of the usage out
+        self.pending = False  # a background response that is still running
+        self.background: bool | None = None
+        self.idle = False  # the answer says that no model ran
+
+
+class Meaning:
+    """What the JSON texts of a family of dialects mean. Stateless: notes go to `Found`."""
+
+    members: ClassVar[Collection[str]] = ()  # looked for where only the ends of a document were kept
+    cut_depth: ClassVar[int] = 1  # how deep they stand in a stream's frame
+
+    def read(self, text: bytes, found: Found) -> bool:
+        """Take what one JSON text tells; False if it is not a JSON object."""
+        raise NotImplementedError
+
+    def read_members(self, members: dict[str, Any], found: Found) -> None:
+        """Take what the whole members of a cut document tell."""
+        raise NotImplementedError
+
+    def read_stream(self, stream: Stream, found: Found) -> bool:
+        """Take what a stream tells; whether it ended as the dialect says."""
+        raise NotImplementedError
+
+    def usage(self, found: Found) -> Usage | None:
+        """The usage in what was found; None if nothing was reported."""
+        raise NotImplementedError
+
+    def read_names(self, stream: Stream, found: Found) -> None:
+        """Open the first frames until the answer has told its model and id."""
+        for text in stream.first(NAMING_FRAMES_MAX):
+            self.read(text, found)
+            if found.model and found.response_id:
+                break
+
+    def read_errors(self, stream: Stream, found: Found) -> None:
+        """HTTP 200 is not success: streams break with an error object inside."""
+        if not stream.mentions(b"error"):
+            return
+        for text in stream.having(b'"error"'):
+            self.read(text, found)
+        found.failed = found.failed or stream.has_event(b"error")

@@ -1,0 +1,165 @@
+"""Readers: bytes in, one `Reading` out."""
+
+from collections.abc import Mapping
+
+from metering.core.dialects.anthropic import AnthropicMessages
+from metering.core.dialects.decoding import Decoding
+from metering.core.dialects.found import Found, Meaning
+from metering.core.dialects.framing import BOM, Framing, Stream, sniff
+from metering.core.dialects.ollama import Ollama
+from metering.core.dialects.openai import OpenAIChat, OpenAIResponses
+from metering.core.dialects.reading import Operation, Reader, Reading
+from metering.core.dialects.scan import head_members, parse, tail_members
+from metering.core.dialects.windows import Kept, Windows
+from metering.core.usage import UsageSource
+
+_CHAT, _RESPONSES = OpenAIChat(), OpenAIResponses()
+_MESSAGES, _WRITING, _EMBEDDING = AnthropicMessages(), Ollama(writes=True), Ollama(writes=False)
+
+MEANINGS: Mapping[str, Meaning] = {
+    "openai.chat": _CHAT,
+    "openai.completions": _CHAT,
+    "openai.embeddings": _CHAT,
+    "openai.responses": _RESPONSES,
+    "openai.responses.compact": _RESPONSES,
+    "openai.responses.retrieve": _RESPONSES,
+    "anthropic.messages": _MESSAGES,
+    "anthropic.messages.vertex": _MESSAGES,
+    "ollama.chat": _WRITING,
+    "ollama.generate": _WRITING,
+    "ollama.embed": _EMBEDDING,
+    "ollama.embeddings": _EMBEDDING,
+}
+
+
+USAGE_NAMES = frozenset({"usage", "eval_count", "prompt_eval_count"})
+
+
+def open_reader(
+    operation: Operation, *, status: int, content_type: str, content_encoding: str, provider: str = ""
+) -> Reader:
+    """The reader of one answer. `provider` (the route's name for it) decides where a provider's totals lie.
+
+    A dialect that is not read, or a call that consumes nothing, gets a reader that keeps nothing.
+    """
+    meaning = MEANINGS.get(operation.dialect)
+    if meaning is None or operation.consumes is False:
+        return _BlindReader(operation, status)
+    return _AnswerReader(operation, meaning, status, content_type.lower(), content_encoding, provider)
+
+
+class _BlindReader:
+    """For answers that tell nothing, or nothing we can read yet."""
+
+    def __init__(self, operation: Operation, status: int) -> None:
+        self._operation = operation
+        self._status = status
+
+    def feed(self, chunk: bytes) -> None:
+        """Keep nothing."""
+
+    def finish(self) -> Reading:
+        """What the status alone says."""
+        refused = self._status >= 300
+        source = UsageSource.NONE if refused or self._operation.consumes is False else UsageSource.UNKNOWN
+        return Reading(usage_source=source, complete=True, failed=self._status >= 400)
+
+
+class _AnswerReader:
+    """Keeps the ends of an answer; reads them once."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        meaning: Meaning,
+        status: int,
+        content_type: str,
+        content_encoding: str,
+        provider: str,
+    ) -> None:
+        self._operation = operation
+        self._meaning = meaning
+        self._status = status
+        self._content_type = content_type
+        self._provider = provider
+        self._windows = Windows()
+        self._decoding: Decoding | None = None
+        self.feed = self._windows.feed
+        encoding = content_encoding.strip().lower()
+        if encoding not in ("", "identity"):
+            self._decoding = Decoding(encoding, self._windows.feed)
+            self.feed = self._decoding.feed
+
+    def finish(self) -> Reading:
+        """Read what was kept."""
+        found, complete, framing = Found(self._provider), False, Framing.OTHER
+        if self._decoding is not None:
+            self._decoding.finish()
+        if self._decoding is None or self._decoding.readable:
+            kept = self._windows.kept()
+            framing = sniff(kept.head, self._content_type)
+            if framing is Framing.JSON:
+                framing, complete = self._read_document(kept, found)
+            if framing in (Framing.SSE, Framing.NDJSON):
+                complete = self._read_stream(Stream(kept, framing), found)
+        return self._conclude(found, framing, complete=complete)
+
+    def _read_document(self, kept: Kept, found: Found) -> tuple[Framing, bool]:
+        """Read one JSON document; the framing turns out to be NDJSON if there are several."""
+        meaning, head = self._meaning, kept.head.removeprefix(BOM)
+        if not kept.dropped and (meaning.read(head, found) or _read_array(meaning, head, found)):
+            return Framing.JSON, True
+        if b"}\n{" in head or b"}\r\n{" in head:
+            return Framing.NDJSON, False
+        meaning.read_members(head_members(head, meaning.members), found)
+        if not kept.dropped:
+            return Framing.JSON, False
+        tail = kept.tail.rstrip()
+        found_at_end = tail_members(tail, meaning.members)
+        meaning.read_members(found_at_end, found)
+        return Framing.JSON, bool(found_at_end)
+
+    def _read_stream(self, stream: Stream, found: Found) -> bool:
+        meaning = self._meaning
+        for text in stream.opening_payloads():
+            if members := head_members(text, meaning.members, meaning.cut_depth):
+                meaning.read_members(members, found)
+        # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
+        members = tail_members(stream.cut.rstrip(), meaning.members, meaning.cut_depth) if stream.cut else {}
+        if members.keys() & USAGE_NAMES:
+            meaning.read_members(members, found)
+        return meaning.read_stream(stream, found)
+
+    def _conclude(self, found: Found, framing: Framing, *, complete: bool) -> Reading:
+        usage = self._meaning.usage(found)
+        polled = self._operation.consumes is None
+        return Reading(
+            usage=usage,
+            usage_source=self._source(found, told=usage is not None, last_word=complete or framing is Framing.JSON),
+            raw_usage=found.raw_usage if usage is not None else None,
+            response_model=found.model,
+            response_id=found.response_id,
+            service_tier=found.service_tier,
+            complete=complete,
+            failed=found.failed or self._status >= 400,
+            repeats=polled and usage is not None and found.background is not True,
+        )
+
+    def _source(self, found: Found, *, told: bool, last_word: bool) -> UsageSource:
+        if told:
+            final = (found.final or last_word) and not found.partial
+            return UsageSource.REPORTED if final else UsageSource.PARTIAL
+        # A refused call, a load, or a poll of what still runs: nothing is consumed by it.
+        waits = self._operation.consumes is None and found.pending
+        return UsageSource.NONE if self._status >= 300 or found.idle or waits else UsageSource.UNKNOWN
+
+
+def _read_array(meaning: Meaning, text: bytes, found: Found) -> bool:
+    """Some servers wrap an answer or an error in a list."""
+    items = parse(text) if text.lstrip().startswith(b"[") else None
+    if not isinstance(items, list):
+        return False
+    for item in items:
+        if isinstance(item, dict):
+            meaning.read_members({name: item[name] for name in meaning.members if name in item}, found)
+    return True

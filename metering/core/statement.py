@@ -1,0 +1,213 @@
+"""The statement: charges and calls of a period, gathered into lines that add up to the total.
+
+Every call and every token is on exactly one line. What has no price stands on lines of its own, without a
+cost; what has no owner stands under `unallocated`. Each line is rounded once; the total is the sum of
+the lines. Amounts in different currencies are never added.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from metering.core.money import add, plain, round_line, round_share
+from metering.core.period import Period
+from metering.core.placement import By, LineKey, Placed, line_id, place
+from metering.core.rating import Charge, Problem
+from metering.core.slot import SlotTotal
+from metering.core.teams import TeamDirectory
+from metering.core.usage import TOKEN_METERS, Meter, UsageSource
+
+# Sources whose numbers are not the provider's final word.
+INEXACT_SOURCES = frozenset({UsageSource.ESTIMATED.value, UsageSource.PARTIAL.value})
+
+
+class LineStatus(StrEnum):
+    """Whether the line has a cost."""
+
+    USAGE = "usage"
+    UNPRICED = "unpriced"
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. `quantities` by meter; `cost` is rounded, `cost_exact` is what was rounded; `None` = unpriced.
+
+    `estimated_tokens` are those whose count is an estimate or was cut short; `estimated_share` is their
+    share of the line's tokens. `unknown_calls` consumed something nobody counted.
+    """
+
+    line_id: str
+    name: str
+    status: LineStatus
+    unallocated: bool
+    currency: str | None
+    calls: int
+    unknown_calls: int
+    quantities: dict[Meter, int]
+    estimated_tokens: int
+    estimated_share: Decimal | None
+    cost: Decimal | None
+    cost_exact: Decimal | None
+    list_cost: Decimal | None
+
+    @property
+    def tokens(self) -> int:
+        """All tokens on the line."""
+        return _tokens(self.quantities)
+
+
+class Amount(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of the lines in one currency. `list_cost` is `None` if any line has none."""
+
+    currency: str
+    cost: Decimal
+    cost_exact: Decimal
+    list_cost: Decimal | None
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of all lines; one amount a currency."""
+
+    amounts: tuple[Amount, ...]
+    calls: int
+    unknown_calls: int
+    quantities: dict[Meter, int]
+    tokens: int
+    unpriced_tokens: int
+    unallocated_tokens: int
+    estimated_tokens: int
+    estimated_share: Decimal | None
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What the numbers were made of: with the same of each, the same statement comes out."""
+
+    price_book_digest: str
+    price_book_versions: tuple[str, ...]
+    team_directory_digest: str
+    ledger_watermark: int  # the highest batch counted into the rollups
+    code_version: str
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """A period's statement. `digest` (SHA-256, hex) is over everything else in it."""
+
+    period: Period
+    by: By
+    lines: tuple[Line, ...]
+    total: Total
+    problems: tuple[Problem, ...]
+    provenance: Provenance
+    digest: str = ""
+
+
+class _Gathered:
+    """What has been put on a line so far."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.unknown_calls = 0
+        self.quantities: dict[Meter, int] = defaultdict(int)
+        self.estimated_tokens = 0
+        self.costs: list[Decimal] = []
+        self.list_costs: list[Decimal | None] = []
+
+
+def compose(
+    totals: Sequence[SlotTotal],
+    rated: tuple[Sequence[Charge], Sequence[Problem]],
+    by: By,
+    period: Period,
+    directory: TeamDirectory,
+    provenance: Provenance,
+) -> Statement:
+    """Gather `totals` and the charges made of them (`rate`'s result) into lines by `by`."""
+    charges, problems = rated
+    gathered: dict[LineKey, _Gathered] = defaultdict(_Gathered)
+    for placed in place(totals, charges, by, period, directory):
+        _put(gathered[placed.key], placed)
+    lines = tuple(_line(period, by, key, gathered[key]) for key in sorted(gathered))
+    statement = Statement(
+        period=period, by=by, lines=lines, total=_total(lines), problems=tuple(problems), provenance=provenance
+    )
+    return msgspec.structs.replace(statement, digest=digest(statement))
+
+
+def digest(statement: Statement) -> str:
+    """SHA-256 (hex) of the statement without its digest."""
+    blank = msgspec.structs.replace(statement, digest="")
+    return hashlib.sha256(msgspec.json.encode(blank, order="deterministic")).hexdigest()
+
+
+def _put(line: _Gathered, placed: Placed) -> None:
+    if placed.counts_calls:
+        line.calls += placed.total.calls
+        if placed.total.dimension.usage_source == UsageSource.UNKNOWN.value:
+            line.unknown_calls += placed.total.calls
+    for charge in placed.charges:
+        line.quantities[charge.meter] += charge.consumed_quantity
+        if charge.meter in TOKEN_METERS and charge.dimension.usage_source in INEXACT_SOURCES:
+            line.estimated_tokens += charge.consumed_quantity
+        if charge.billed_cost is not None:
+            line.costs.append(charge.billed_cost)
+            line.list_costs.append(charge.list_cost)
+
+
+def _line(period: Period, by: By, key: LineKey, gathered: _Gathered) -> Line:
+    exact = plain(add(gathered.costs)) if gathered.costs else None
+    listed = [amount for amount in gathered.list_costs if amount is not None]
+    all_listed = bool(listed) and len(listed) == len(gathered.list_costs)
+    quantities = {meter: gathered.quantities[meter] for meter in Meter if meter in gathered.quantities}
+    return Line(
+        line_id=line_id(period, by, key),
+        name=key.name,
+        status=LineStatus.UNPRICED if key.unpriced else LineStatus.USAGE,
+        unallocated=key.unallocated,
+        currency=key.currency or None,
+        calls=gathered.calls,
+        unknown_calls=gathered.unknown_calls,
+        quantities=quantities,
+        estimated_tokens=gathered.estimated_tokens,
+        estimated_share=round_share(gathered.estimated_tokens, _tokens(quantities)),
+        cost=None if exact is None else round_line(exact, key.currency),
+        cost_exact=exact,
+        list_cost=round_line(add(listed), key.currency) if all_listed else None,
+    )
+
+
+def _total(lines: Sequence[Line]) -> Total:
+    quantities: dict[Meter, int] = defaultdict(int)
+    for line in lines:
+        for meter, quantity in line.quantities.items():
+            quantities[meter] += quantity
+    currencies = sorted({line.currency for line in lines if line.currency})
+    tokens, estimated = _tokens(quantities), sum(line.estimated_tokens for line in lines)
+    return Total(
+        amounts=tuple(_amount(currency, lines) for currency in currencies),
+        calls=sum(line.calls for line in lines),
+        unknown_calls=sum(line.unknown_calls for line in lines),
+        quantities={meter: quantities[meter] for meter in Meter if meter in quantities},
+        tokens=tokens,
+        unpriced_tokens=sum(line.tokens for line in lines if line.status is LineStatus.UNPRICED),
+        unallocated_tokens=sum(line.tokens for line in lines if line.unallocated),
+        estimated_tokens=estimated,
+        estimated_share=round_share(estimated, tokens),
+    )
+
+
+def _amount(currency: str, lines: Iterable[Line]) -> Amount:
+    own = [line for line in lines if line.currency == currency]
+    listed = [line.list_cost for line in own if line.list_cost is not None]
+    return Amount(
+        currency=currency,
+        cost=add(line.cost for line in own if line.cost is not None),
+        cost_exact=plain(add(line.cost_exact for line in own if line.cost_exact is not None)),
+        list_cost=add(listed) if len(listed) == len(own) else None,
+    )
+
+
+def _tokens(quantities: dict[Meter, int]) -> int:
+    return sum(quantity for meter, quantity in quantities.items() if meter in TOKEN_METERS)

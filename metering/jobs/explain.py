@@ -1,0 +1,151 @@
+"""Take a line of a statement apart: line → groups of calls → charges with their price rows → events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from metering.core.money import add, plain, round_line
+from metering.core.period import Period
+from metering.core.placement import By, Placed, line_id, place
+from metering.core.prices import FALLBACKS
+from metering.core.rating import Charge
+from metering.core.slot import CountedEvent, Dimension
+from metering.core.statement import Line
+from metering.core.usage import Meter
+from metering.errors import InputError
+from metering.jobs.statement import RatedPeriod, compose_rated, rate_period
+from metering.ledger.engine import Connection, Engine
+from metering.ledger.events import events_of
+from metering.ledger.prices import version_of
+from metering.ledger.watermark import snapshot
+
+
+class ExplainedCharge(msgspec.Struct, frozen=True, kw_only=True):
+    """A charge, the version its price is from, and the meters that were found to have no price before."""
+
+    charge: Charge
+    price_version: str | None
+    fell_back_over: tuple[Meter, ...]
+
+
+class ExplainedGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that are alike in every fact a price or an owner depends on, between two instants.
+
+    `calls` = how many of them are counted on this line (none, if they stand on the line of the group's other charges);
+    `events` are the newest of the group's events, all of them if `all_events`.
+    """
+
+    dimension: Dimension
+    start_at: datetime
+    end_at: datetime
+    calls: int
+    charges: tuple[ExplainedCharge, ...]
+    events: tuple[CountedEvent, ...]
+    all_events: bool
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """A line and what it is made of. `adds_up`: the groups' calls, quantities and costs are the line's."""
+
+    line: Line
+    groups: tuple[ExplainedGroup, ...]
+    adds_up: bool
+
+
+def explain_lines(
+    engine: Engine, period: Period, by: By, named: str, *, meter: Meter | None = None, events_max: int = 5
+) -> list[Explanation]:
+    """Explain every line whose name or id is `named`; with `meter` only its charges, and the groups that have it.
+
+    Up to `events_max` events a group. `InputError` naming the lines there are if none is called so.
+    """
+    with snapshot(engine) as connection:
+        rated = rate_period(connection, period)
+        statement = compose_rated(rated, by)
+        lines = {line.line_id: line for line in statement.lines if named in (line.name, line.line_id)}
+        if not lines:
+            known = ", ".join(sorted({line.name for line in statement.lines})[:20]) or "none at all"
+            raise InputError(f"no line {named!r} in {period.name} by {by}: there are {known}")
+        placed_on: dict[str, list[Placed]] = {one: [] for one in lines}
+        for placed in place(rated.totals, rated.charges, by, period, rated.directory):
+            one = line_id(period, by, placed.key)
+            if one in placed_on:
+                placed_on[one].append(placed)
+        reader = _Reader(connection, rated, meter, events_max)
+        return [
+            Explanation(line=line, groups=reader.groups(placed_on[one]), adds_up=_adds_up(line, placed_on[one]))
+            for one, line in lines.items()
+        ]
+
+
+class _Reader:
+    """Reads what a group needs from the ledger; each price's version once."""
+
+    def __init__(self, connection: Connection, rated: RatedPeriod, meter: Meter | None, events_max: int) -> None:
+        self.connection = connection
+        self.rated = rated
+        self.meter = meter
+        self.events_max = events_max
+        self.ends = _ends(rated)
+        self.labels: dict[str, str | None] = {}
+
+    def groups(self, placed: Sequence[Placed]) -> tuple[ExplainedGroup, ...]:
+        """The groups of a line, those that cost most first."""
+        groups = [group for one in placed if (group := self._group(one))]
+        return tuple(sorted(groups, key=_most_first))
+
+    def _group(self, placed: Placed) -> ExplainedGroup | None:
+        charges = [charge for charge in placed.charges if self.meter in (None, charge.meter)]
+        if self.meter and not charges:
+            return None
+        start_at = max(placed.total.segment_start_at, self.rated.period.start_at)
+        span = Period(self.rated.period.name, start_at, self.ends[start_at])
+        events = events_of(self.connection, placed.total.dimension.dimension_id, span, self.events_max)
+        return ExplainedGroup(
+            dimension=placed.total.dimension,
+            start_at=start_at,
+            end_at=span.end_at,
+            calls=placed.total.calls if placed.counts_calls else 0,
+            charges=tuple(self._charge(charge) for charge in charges),
+            events=tuple(events),
+            all_events=len(events) == placed.total.calls,
+        )
+
+    def _charge(self, charge: Charge) -> ExplainedCharge:
+        looked_for = (charge.meter, *FALLBACKS.get(charge.meter, ()))
+        found = looked_for.index(charge.price.meter) if charge.price else len(looked_for)
+        return ExplainedCharge(charge=charge, price_version=self._version(charge), fell_back_over=looked_for[:found])
+
+    def _version(self, charge: Charge) -> str | None:
+        if charge.price is None:
+            return None
+        price_id = charge.price.price_id
+        if price_id not in self.labels:
+            version = version_of(self.connection, price_id, [v.version_id for v in self.rated.versions])
+            self.labels[price_id] = version.label if version else None
+        return self.labels[price_id]
+
+
+def _ends(rated: RatedPeriod) -> dict[datetime, datetime]:
+    """Where each segment that has usage ends: at the next cut, whether or not there is usage after it."""
+    starts = [rated.period.start_at, *rated.cuts]
+    return dict(zip(starts, [*rated.cuts, rated.period.end_at], strict=True))
+
+
+def _most_first(group: ExplainedGroup) -> tuple[object, ...]:
+    cost = add(one.charge.billed_cost for one in group.charges if one.charge.billed_cost is not None)
+    quantity = sum(one.charge.consumed_quantity for one in group.charges)
+    return -cost, -quantity, group.start_at, group.dimension.dimension_id
+
+
+def _adds_up(line: Line, placed: Sequence[Placed]) -> bool:
+    charges = [charge for one in placed for charge in one.charges]
+    costs = [charge.billed_cost for charge in charges if charge.billed_cost is not None]
+    exact = plain(add(costs)) if costs else None
+    quantities: dict[Meter, int] = {}
+    for charge in charges:
+        quantities[charge.meter] = quantities.get(charge.meter, 0) + charge.consumed_quantity
+    rounded = None if exact is None or line.currency is None else round_line(exact, line.currency)
+    calls = sum(one.total.calls for one in placed if one.counts_calls)
+    return (exact, rounded, quantities, calls) == (line.cost_exact, line.cost, line.quantities, line.calls)

@@ -1,0 +1,204 @@
+"""A `UsageEvent` as a line of COPY text: the one place where an event's fields meet the columns of `usage_event`.
+
+Written by hand because it is the shipper's hot path: ten times quicker than an INSERT, and encoded before the
+transaction begins, so that a source's row is locked only as long as Postgres needs to take the lines in.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from metering.core.event import EPOCH, UsageEvent, context_band
+from metering.core.usage import Meter, UsageSource, disjoint_meters
+from metering.ledger.schema.events import QUANTITY_COLUMNS, USAGE_COLUMNS
+
+NULL = "\\N"
+# Bytes of UTF-8. A dimension's names together must fit one index entry (2,700 bytes), and a client chooses some.
+NAME_BYTES_MAX = 128
+LONG_NAME_BYTES_MAX = 256
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
+_NEEDS_ESCAPE = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")
+_NO_USAGE = "\t".join([NULL] * len(USAGE_COLUMNS))
+_METERS = tuple(Meter)
+
+# The columns of `encode`'s line, in order; the batch's id goes in front when it is known.
+COLUMNS = (
+    "batch_id",
+    "batch_ordinal",
+    "event_id",
+    "started_at",
+    "first_token_at",
+    "ended_at",
+    "digest",
+    "provider_name",
+    "operation_name",
+    "dialect",
+    "outcome",
+    "usage_source",
+    "request_model",
+    "response_model",
+    "response_id",
+    "deployment",
+    "region",
+    "service_tier",
+    "streamed",
+    "status",
+    "request_bytes",
+    "response_bytes",
+    "attempt",
+    "trace_id",
+    "credential_id",
+    "principal",
+    "team",
+    "project",
+    "environment",
+    "tags",
+    "raw_usage",
+    "context_band",
+    *USAGE_COLUMNS,
+    *QUANTITY_COLUMNS,
+)
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One event, ready to be copied."""
+
+    ordinal: int  # its place in the batch
+    event_id: UUID
+    started_at: datetime
+    line: str  # COPY text of COLUMNS without the first
+
+
+def encode_all(records: Sequence[tuple[UsageEvent, bytes]]) -> tuple[list[Row], list[int]]:
+    """The rows of `records` by id, and the ordinals of those that no row can hold (not a UUIDv7, endless nesting).
+
+    By id, so that two shippers that bring the same events meet at the first one and wait for each other there;
+    in any other order they would meet head-on and deadlock, again and again.
+    """
+    rows: list[Row] = []
+    refused: list[int] = []
+    for ordinal, (event, digest) in enumerate(records):
+        try:
+            rows.append(encode(ordinal, event, digest))
+        except (ValueError, OverflowError, TypeError, RecursionError):
+            refused.append(ordinal)
+    rows.sort(key=lambda row: (row.event_id.int, row.ordinal))
+    return rows, refused
+
+
+def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
+    """`event` as a row. `ValueError` or `OverflowError` if its id holds no time that a calendar has."""
+    started_at, usage, attribution = event.started_at, event.usage, event.attribution
+    values = (
+        str(ordinal),
+        str(event.event_id),
+        started_at.isoformat(),
+        _instant(event.first_token_at),
+        _instant(event.ended_at),
+        "\\\\x" + digest.hex(),
+        _name(event.provider_name),
+        _name(event.operation_name),
+        _name(event.dialect),
+        event.outcome.value,
+        event.usage_source.value,
+        _name(event.request_model, LONG_NAME_BYTES_MAX),
+        _name(event.response_model, LONG_NAME_BYTES_MAX),
+        _text(event.response_id),
+        _name(event.deployment, LONG_NAME_BYTES_MAX),
+        _name(event.region),
+        _name(event.service_tier),
+        "t" if event.streamed else "f",
+        NULL if event.status is None else str(event.status),
+        str(event.request_bytes),
+        str(event.response_bytes),
+        str(event.attempt),
+        _text(event.trace_id),
+        _name(attribution.credential_id),
+        _name(attribution.principal, LONG_NAME_BYTES_MAX),
+        _name(attribution.team),
+        _name(attribution.project),
+        _name(attribution.environment),
+        _json(attribution.tags or None),
+        _json(event.raw_usage),
+        str(context_band(usage.input_tokens)) if usage else "0",
+        _NO_USAGE
+        if usage is None
+        else "\t".join([NULL if value is None else str(value) for value in msgspec.structs.astuple(usage)]),
+        _quantities(event),
+    )
+    return Row(ordinal, event.event_id, started_at, "\t".join(values))
+
+
+def copy_text(batch_id: int, rows: Sequence[Row]) -> bytes:
+    """What COPY reads for `rows` of batch `batch_id`."""
+    return "".join([f"{batch_id}\t{row.line}\n" for row in rows]).encode()
+
+
+def first_event_id(instant: datetime) -> UUID:
+    """No event that began at `instant` or later has a smaller id."""
+    return UUID(int=(instant - EPOCH) // timedelta(milliseconds=1) << 80)
+
+
+def record_json(event: UsageEvent) -> bytes:
+    """The whole event as JSON, for a row that is set aside; readable even where JSON can't be written."""
+    try:
+        return msgspec.json.encode(event)
+    except (ValueError, OverflowError, RecursionError):
+        return repr(event).encode("utf-8", "backslashreplace")
+
+
+def _quantities(event: UsageEvent) -> str:
+    meters = disjoint_meters(event.usage) if event.usage else {}
+    if event.usage_source is not UsageSource.NONE:
+        meters[Meter.REQUEST] = 1
+    return "\t".join([str(meters[meter]) if meter in meters else NULL for meter in _METERS])
+
+
+def _instant(instant: datetime | None) -> str:
+    return NULL if instant is None else instant.isoformat()
+
+
+@lru_cache(maxsize=16_384)
+def _name(name: str | None, bytes_max: int = NAME_BYTES_MAX) -> str:
+    """A name that many events share, cut to what an index entry holds; two long names stay two."""
+    if name is None:
+        return NULL
+    raw = name.encode("utf-8", "replace")
+    if len(raw) > bytes_max:
+        mark = "~" + sha256(raw).hexdigest()[:12]
+        name = raw[: bytes_max - len(mark)].decode("utf-8", "ignore") + mark
+    return _text(name)
+
+
+def _text(value: str | None) -> str:
+    """COPY text of `value`. NUL and lone surrogates, which Postgres can't hold, become replacement characters."""
+    if value is None:
+        return NULL
+    if _NEEDS_ESCAPE.search(value) is None:
+        return value
+    return value.encode("utf-8", "replace").decode().translate(_ESCAPED)
+
+
+def _json(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return NULL
+    encoded = msgspec.json.encode(value).decode()
+    if "\\" not in encoded:
+        return encoded
+    if "\\u0000" in encoded:
+        encoded = msgspec.json.encode(_without_nul(value)).decode()
+    return encoded.replace("\\", "\\\\")
+
+
+def _without_nul(value: Any) -> Any:  # any JSON value
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(part) for key, part in value.items()}
+    return [_without_nul(part) for part in value] if isinstance(value, list) else value

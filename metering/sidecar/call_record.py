@@ -1,0 +1,157 @@
+"""What is known about one call, and the two events that are made of it.
+
+Wall-clock time is read once, when the id is minted; everything later is that plus monotonic time, so a clock
+that jumps can't make a call end before it began.
+"""
+
+import random
+import time
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from metering.core.dialects import Reader, Reading, RequestFacts, Windows, open_reader, read_request
+from metering.core.event import EPOCH, Outcome, UsageEvent, mint_event_id
+from metering.core.usage import UsageSource
+from metering.sidecar.admission import Admitted
+from metering.sidecar.logline import log
+from metering.sidecar.response_head import ResponseHead
+
+# SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
+_random_bits = random.Random().getrandbits  # noqa: S311
+_STREAMED_TYPES = ("text/event-stream", "application/x-ndjson")
+
+
+class CallRecord:
+    """Facts of one call, gathered while it runs."""
+
+    # Defaults live in the class: a call sets few of them, and each store an instance does not make is saved per call.
+    event_id: UUID
+    request_bytes = response_bytes = 0
+    sent = False  # whether a byte of it may have reached the upstream
+    status: int | None = None
+    streamed = False
+    _facts = RequestFacts(None, None)
+    _prefix = b""
+    _windows: Windows | None = None
+    _first = 0.0
+    _reader: Reader | None = None
+
+    def __init__(self, admitted: Admitted) -> None:
+        self.route = admitted.route
+        self.operation = admitted.operation
+        self._attribution = admitted.attribution
+        self._attempt, self._trace_id = admitted.attempt, admitted.trace_id
+        self._began_ms = time.time_ns() // 1_000_000
+        self._began = time.monotonic()
+        self.event_id = mint_event_id(self._began_ms, _random_bits(74))
+
+    def keep_request(self, content: bytes) -> None:
+        """Keep the two ends of the request body, to find model and stream in. Most bodies come in one piece."""
+        if self._windows is not None:
+            self._windows.feed(content)
+        elif not self._prefix:
+            self._prefix = content
+        else:
+            self._windows = Windows()
+            self._windows.feed(self._prefix)
+            self._windows.feed(content)
+
+    def read_request(self) -> None:
+        """Take model and stream from what was kept so far. `model` may be None until more has come."""
+        if self.operation.dialect == "unknown":
+            return
+        if self._windows is None:
+            self._facts = read_request(self.operation, self._prefix)
+        else:
+            kept = self._windows.kept()
+            self._facts = read_request(self.operation, kept.head, kept.tail)
+
+    def forget_request(self) -> None:
+        """Let go of the kept bytes."""
+        self._prefix, self._windows = b"", None
+
+    def open_response(self, head: ResponseHead) -> None:
+        """An answer begins."""
+        self.status = head.status
+        self.streamed = head.content_type.lower().startswith(_STREAMED_TYPES)
+        self._reader = open_reader(
+            self.operation,
+            status=head.status,
+            content_type=head.content_type,
+            content_encoding=head.content_encoding,
+            provider=self.route.config.provider,
+        )
+
+    def feed(self, wire_length: int, content: bytes) -> None:
+        """A piece of the answer went by: `content` is what is left of it without transfer framing."""
+        if not self._first:
+            self._first = time.monotonic()
+        self.response_bytes += wire_length
+        if self._reader is not None:
+            self._reader.feed(content)
+
+    def open_event(self) -> UsageEvent:
+        """The row that would be true if nothing else were heard."""
+        route = self.route.config
+        return UsageEvent(
+            event_id=self.event_id,
+            provider_name=route.provider,
+            operation_name=self.operation.operation_name,
+            dialect=self.operation.dialect,
+            outcome=Outcome.INTERRUPTED,
+            usage_source=UsageSource.NONE if self.operation.consumes is False else UsageSource.UNKNOWN,
+            request_model=self._facts.model or self.operation.model,
+            deployment=route.deployment,
+            region=route.region,
+            streamed=bool(self._facts.streamed),
+            request_bytes=self.request_bytes,
+            attempt=self._attempt,
+            trace_id=self._trace_id,
+            attribution=self._attribution,
+        )
+
+    def final_event(self, outcome: Outcome) -> UsageEvent:
+        """The truth, once the call has ended. `completed` becomes `failed` when the answer itself says so."""
+        reading = self._read_answer()
+        if outcome is Outcome.COMPLETED and reading.failed:
+            outcome = Outcome.FAILED
+        route, facts = self.route.config, self._facts
+        return UsageEvent(
+            event_id=self.event_id,
+            provider_name=route.provider,
+            operation_name=self.operation.operation_name,
+            dialect=self.operation.dialect,
+            outcome=outcome,
+            usage_source=reading.usage_source,
+            usage=reading.usage,
+            raw_usage=reading.raw_usage,
+            request_model=facts.model or self.operation.model,
+            response_model=reading.response_model,
+            response_id=reading.response_id,
+            deployment=route.deployment,
+            region=route.region,
+            service_tier=reading.service_tier,
+            streamed=self.streamed or (self.status is None and bool(facts.streamed)),
+            status=self.status,
+            first_token_at=self._at(self._first) if self._first else None,
+            ended_at=self._at(time.monotonic()),
+            request_bytes=self.request_bytes,
+            response_bytes=self.response_bytes,
+            attempt=self._attempt,
+            trace_id=self._trace_id,
+            attribution=self._attribution,
+        )
+
+    def _at(self, monotonic: float) -> datetime:
+        return EPOCH + timedelta(milliseconds=self._began_ms, seconds=monotonic - self._began)
+
+    def _read_answer(self) -> Reading:
+        if self._reader is None:
+            consumed = self.sent and self.operation.consumes is not False
+            failed = self.status is not None and self.status >= 400
+            return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
+        try:
+            return self._reader.finish()
+        except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer
+            log("reader_failed", dialect=self.operation.dialect, error=type(error).__name__)
+            return Reading()

@@ -1,0 +1,274 @@
+"""One call: between the client's connection and the upstream's, and the one that tells the journal.
+
+The order that nothing may change: open record → first byte upstream; answer's bytes → client, then the tee;
+final record → last byte to the client. No task and no await belongs to a call; it is two protocols and this.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from metering.core.event import Outcome
+from metering.sidecar.admission import Admitted
+from metering.sidecar.call_record import CallRecord
+from metering.sidecar.problems import Refusal, problem
+from metering.sidecar.response_head import ResponseHead
+
+if TYPE_CHECKING:  # these three know each other; only types are needed here
+    from metering.sidecar.bodies import Body
+    from metering.sidecar.downstream import Downstream
+    from metering.sidecar.relay import Relay
+    from metering.sidecar.upstream import UpstreamConnection
+
+REPLAY_BYTES_MAX = 64 * 1024
+PENDING_BYTES_MAX = 64 * 1024
+KEEP, CLOSE, RESET = range(3)  # how the client's connection goes on after the answer
+
+
+class Exchange:
+    """A call that was admitted. Made by `Downstream`, which feeds it the request."""
+
+    # Defaults live in the class (see `CallRecord`).
+    upstream: "UpstreamConnection | None" = None
+    forwarded = False  # an open record is written, or was refused by a full spool, and bytes may go upstream
+    request_ended = False
+    switched = False  # a tunnel now
+    done = False
+    drained_from: int | None = None  # response bytes when the client left and reading went on
+    _opened = _retried = False
+    _pending_bytes = _replay_bytes = 0
+
+    def __init__(self, relay: "Relay", client: "Downstream", admitted: Admitted) -> None:
+        self._relay = relay
+        self._journal = relay.journal
+        self.client: Downstream | None = client
+        self.record = CallRecord(admitted)
+        head = admitted.head
+        self._head = admitted.upstream_head
+        self.head_only = admitted.method_is_head
+        self.to_http10 = head.http10
+        self.wants_switch = head.websocket
+        self._pending: list[bytes] = []  # of the request, waiting for a connection
+        self._replay: list[bytes] | None = []  # of the request, as long as it could be sent again
+
+    # ── the request ───────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, wire: bytes, content: bytes, *, ended: bool) -> None:
+        """Forward the head and what has come of the body. `Refusal` when it can't be counted."""
+        record = self.record
+        record.request_bytes = len(wire)
+        if content:
+            record.keep_request(content)
+            record.read_request()
+            if ended:
+                record.forget_request()
+        self._opened = self._journal.open(record.open_event())
+        if not self._opened and self._journal.refuses:
+            raise Refusal(503, "Calls can't be counted now because the spool is full; free disk space and try again.")
+        self.forwarded = True
+        self.request_ended = ended
+        self._relay.began(self)
+        first = self._head + wire
+        self._keep_for_replay(first)
+        upstream = self._relay.pool(record.route.destination).take(self)
+        if upstream is None:
+            self._hold(first)
+        else:
+            self._attach(upstream)
+            upstream.write(first)
+
+    def send(self, wire: bytes, content: bytes, *, ended: bool) -> None:
+        """More of the request's body, or of a tunnel."""
+        record = self.record
+        self.request_ended = ended
+        record.request_bytes += len(wire)
+        if content:
+            record.keep_request(content)
+        if ended:
+            record.read_request()
+            record.forget_request()
+        if self._replay is not None:
+            self._keep_for_replay(wire)
+        if self.upstream is None:
+            self._hold(wire)
+        else:
+            self.upstream.write(wire)
+
+    def _keep_for_replay(self, wire: bytes) -> None:
+        if self._replay is None:
+            return
+        self._replay_bytes += len(wire)
+        if self._replay_bytes > REPLAY_BYTES_MAX:
+            self._replay = None
+        else:
+            self._replay.append(wire)
+
+    def _hold(self, wire: bytes) -> None:
+        self._pending.append(wire)
+        self._pending_bytes += len(wire)
+        if self._pending_bytes > PENDING_BYTES_MAX and self.client is not None:
+            self.client.pause()
+
+    def attached(self, upstream: "UpstreamConnection") -> None:
+        """The pool found a connection: send what has waited."""
+        self._attach(upstream)
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        upstream.write(b"".join(pending))
+        if self.client is not None and not upstream.full:
+            self.client.resume()
+
+    def _attach(self, upstream: "UpstreamConnection") -> None:
+        self.upstream = upstream
+        upstream.call = self
+        self.record.sent = True
+
+    # ── the answer ────────────────────────────────────────────────────────────────────────────────────
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx. HTTP/1.0 knows none."""
+        self._replay = None
+        if self.client is not None and not self.to_http10:
+            self.client.write(head.write_client(b""))
+
+    def answer(self, head: ResponseHead, body: "Body") -> bytes:
+        """The final head came: what the client gets of it. Written together with the first of the body."""
+        self._replay = None
+        self.record.open_response(head)
+        client = self.client
+        if client is None:
+            return b""
+        unchunked = self.to_http10 and head.chunked
+        # An answer before the request's end: its connection is not used again, on either side.
+        if body.ends_with_connection or unchunked or not self.request_ended or self._relay.draining:
+            client.keep_alive = False
+        connection = b""
+        if not client.keep_alive:
+            connection = b"Connection: close\r\n"
+        elif self.to_http10:
+            connection = b"Connection: keep-alive\r\n"
+        return head.write_client(connection, unchunked=unchunked)
+
+    def switch(self, head: ResponseHead) -> None:
+        """101: from here on both sides are opaque."""
+        self._replay = None
+        self.switched = True
+        self.record.status = head.status
+        if self.client is not None:
+            self.client.write(head.write_switch())
+            self.client.tunnel()
+
+    def pass_on(self, head: bytes, body: "Body") -> None:
+        """A read that doesn't end the answer: bytes first, tee second."""
+        client = self.client
+        if client is not None:
+            wire = body.content if self.to_http10 else body.wire
+            client.write(head + wire if head else wire)
+        if body.wire:
+            self.record.feed(len(body.wire), body.content)
+        if self.drained_from is not None and self._drained_enough():
+            self.client_gave_up()
+
+    def complete(self, head: bytes, body: "Body") -> None:
+        """The read that ends the answer is held back until the final record is written."""
+        wire = body.content if self.to_http10 else body.wire
+        if body.wire:
+            self.record.feed(len(body.wire), body.content)
+        self._conclude(Outcome.COMPLETED, head + wire, KEEP)
+
+    # ── other ends ────────────────────────────────────────────────────────────────────────────────────
+
+    def client_left(self) -> None:
+        """The client's connection is gone: stop the upstream, or read on to the usage, as the route says."""
+        self.client = None
+        if self.switched:
+            self.abandon()
+            self._conclude(Outcome.COMPLETED, b"", CLOSE)
+        elif self.record.route.drains and self.request_ended and self.upstream is not None:
+            self.drained_from = self.record.response_bytes
+            self._relay.drain(self)
+            self.upstream.resume()
+        else:
+            self.client_gave_up()
+
+    def client_gave_up(self) -> None:
+        """End here, with what is known."""
+        self.abandon()
+        self._conclude(Outcome.ABORTED, b"", CLOSE)
+
+    def _drained_enough(self) -> bool:
+        return self.record.response_bytes - (self.drained_from or 0) > self._relay.limits.abort_drain_bytes
+
+    def fail(self, status: int, sentence: str) -> None:
+        """The upstream can't be had or broke off: a problem body if no answer was passed on yet, else a visible cut."""
+        self.abandon()
+        if self.record.status is not None:
+            self._conclude(Outcome.FAILED, b"", RESET)
+            return
+        keeps = self.client is not None and self.client.keep_alive and self.request_ended
+        if self.client is not None:
+            self.client.keep_alive = keeps
+        last = problem(status, sentence, close=not keeps, head_only=self.head_only)
+        self._conclude(Outcome.FAILED, last, KEEP if keeps else CLOSE)
+
+    def upstream_lost(self, upstream: "UpstreamConnection", error: Exception | None) -> None:
+        """The upstream closed (`error` None) or reset its connection."""
+        self.upstream = None
+        body = upstream.body
+        if self.record.status is None:
+            self._lost_before_answer(upstream)
+        elif self.switched or (body is not None and body.ends_with_connection and error is None):
+            self._conclude(Outcome.COMPLETED, b"", CLOSE)
+        else:
+            self._conclude(Outcome.FAILED, b"", CLOSE if error is None else RESET)
+
+    def _lost_before_answer(self, upstream: "UpstreamConnection") -> None:
+        """Nobody answered. A pooled connection may have been closed while our bytes were on their way: once, again.
+
+        Safe because not one byte of an answer came and every byte of the request is still here.
+        """
+        if upstream.reused and not upstream.answered and not self._retried and self._replay is not None:
+            self._retried = True
+            self._relay.tally.upstream_retries += 1
+            self._pending = list(self._replay)
+            self._relay.pool(self.record.route.destination).dial(self)
+        else:
+            self.fail(502, "The model's server closed the connection without an answer; try again.")
+
+    def interrupt(self) -> None:
+        """The sidecar stops before the call has ended."""
+        self.abandon()
+        self._conclude(Outcome.INTERRUPTED, b"", RESET)
+
+    def abandon(self) -> None:
+        """Let go of the upstream's connection, closed."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.call = None
+            upstream.abort()
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _conclude(self, outcome: Outcome, last: bytes, ending: int) -> None:
+        """Write the final record, then let the last bytes go."""
+        if self.done:
+            return
+        self.done = True
+        self.upstream = None
+        self._pending = []
+        if self.drained_from is not None and outcome is not Outcome.INTERRUPTED:
+            outcome = Outcome.ABORTED
+        sequence = None
+        if self.forwarded:
+            event = self.record.final_event(outcome)
+            sequence = self._journal.final(event, opened=self._opened)
+            self._relay.ended(self, event.outcome)
+        if self.client is None:
+            return
+        if sequence is not None and self._journal.waits_for_disk:
+            self._journal.when_on_disk(sequence, partial(self._release, last, ending))
+        else:
+            self._release(last, ending)
+
+    def _release(self, last: bytes, ending: int) -> None:
+        client, self.client = self.client, None
+        if client is not None:
+            client.finish(last, ending)

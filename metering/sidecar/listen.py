@@ -1,0 +1,25 @@
+"""Listening sockets that several workers share."""
+
+import socket
+
+from metering.errors import ConfigError
+from metering.sidecar.config import Address
+
+
+def bind(address: Address) -> socket.socket:
+    """Bind, not yet listening. SO_REUSEPORT: the kernel spreads connections over the workers' sockets."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(place)
+    except OSError as error:
+        where = f"{address.host}:{address.port}"
+        raise ConfigError(
+            f"can't listen on {where} ({error.strerror}): choose another address or stop its user"
+        ) from None
+    sock.settimeout(0)
+    return sock

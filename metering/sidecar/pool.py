@@ -1,0 +1,118 @@
+"""Keep-alive connections to one destination: lent to one call at a time, bounded, dialled when there is none."""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING
+
+from metering.sidecar.config import Limits
+from metering.sidecar.logline import log
+from metering.sidecar.routes import Destination
+from metering.sidecar.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from metering.sidecar.exchange import Exchange
+
+
+class Pool:
+    """The connections of one worker to one destination."""
+
+    def __init__(self, destination: Destination, limits: Limits) -> None:
+        self.destination = destination
+        self.head_bytes = limits.head_bytes
+        self._limits = limits
+        self._idle: list[UpstreamConnection] = []  # the last one used is the first one lent: it is the freshest
+        self._waiting: deque[Exchange] = deque()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self.connections = 0  # open or being dialled
+
+    def take(self, call: "Exchange") -> UpstreamConnection | None:
+        """A pooled connection, or None: then the call hears of `attached` or `fail`."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        if self.connections < self._limits.upstream_connections:
+            self.dial(call)
+        elif len(self._waiting) < self._limits.upstream_connections:
+            self._waiting.append(call)
+        else:
+            call.fail(503, "Too many calls to this model are waiting; try again later.")
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Take a connection back, its answer read to the end."""
+        connection.renew()
+        call = self._next_waiting()
+        if call is None:
+            self._idle.append(connection)
+        else:
+            call.attached(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        self.connections -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if (call := self._next_waiting()) is not None:
+            self.dial(call)
+
+    def dial(self, call: "Exchange") -> None:
+        """Open a connection for `call`. The only task a call can cause."""
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._dial(call))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+    def sweep(self, idle_sweeps_max: float) -> None:
+        """Close connections nobody borrowed for that many sweeps."""
+        for connection in self._idle.copy():
+            connection.idle_sweeps += 1
+            if connection.idle_sweeps > idle_sweeps_max:
+                self._idle.remove(connection)
+                connection.abort()
+
+    def close(self) -> None:
+        """Close what is idle and stop dialling."""
+        for task in self._dialling:
+            task.cancel()
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def _dial(self, call: "Exchange") -> None:
+        destination = self.destination
+        try:
+            async with asyncio.timeout(self._limits.dial_seconds):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: UpstreamConnection(self),
+                    destination.host,
+                    destination.port,
+                    ssl=destination.trust,
+                    server_hostname=destination.host if destination.tls else None,
+                )
+        except TimeoutError:
+            self._failed(call, 504, f"did not accept a connection within {self._limits.dial_seconds:g} s", "timeout")
+        except ssl.SSLCertVerificationError as error:
+            self._failed(call, 502, "has a TLS certificate that is not trusted; set ca_file on its route", str(error))
+        except (OSError, UnicodeError) as error:
+            self._failed(call, 502, "can't be reached; check the route's upstream and that it is up", str(error))
+        else:
+            if call.done:
+                self.put(connection)
+            else:
+                call.attached(connection)
+
+    def _failed(self, call: "Exchange", status: int, what: str, error: str) -> None:
+        self.connections -= 1
+        log("dial_failed", upstream=self.destination.name, error=error)
+        if not call.done:
+            call.fail(status, f"The model's server {what}.")
+        if (waiting := self._next_waiting()) is not None:
+            self.dial(waiting)
+
+    def _next_waiting(self) -> "Exchange | None":
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.done:
+                return call
+        return None

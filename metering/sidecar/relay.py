@@ -1,0 +1,126 @@
+"""What all connections of one worker share, and the sweep that bounds their waiting."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from metering.core.event import Outcome
+from metering.sidecar.admission import Admission
+from metering.sidecar.config import SidecarConfig
+from metering.sidecar.downstream import Downstream
+from metering.sidecar.journal import Journal
+from metering.sidecar.pool import Pool
+from metering.sidecar.routes import Destination
+from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.tally import Tally
+
+if TYPE_CHECKING:
+    from metering.sidecar.exchange import Exchange
+
+SWEEP_SECONDS = 1.0
+IDLE_GRACE_SECONDS = 0.5
+
+
+class Relay:
+    """One worker's relay. Give `Downstream(relay)` to a server; run `sweep` every `sweep_seconds`.
+
+    Time-outs cost calls nothing: instead of a timer each, the sweep looks once a second whether bytes moved.
+    """
+
+    def __init__(self, config: SidecarConfig, spool: SpoolWriter, sweep_seconds: float = SWEEP_SECONDS) -> None:
+        self.limits = config.limits
+        self.sweep_seconds = sweep_seconds
+        self.tally = Tally()
+        self.journal = Journal(spool, config.spool, self.tally)
+        self.admission = Admission(config)
+        self.draining = False
+        self._spool = spool
+        self._clients: set[Downstream] = set()
+        self._detached: dict[Exchange, int] = {}  # calls read on after their client left → sweeps since
+        self._pools: dict[Destination, Pool] = {
+            route.destination: Pool(route.destination, config.limits) for route in self.admission.table.routes
+        }
+
+    def accept(self) -> Downstream:
+        """A protocol for a new client connection."""
+        return Downstream(self)
+
+    def pool(self, destination: Destination) -> Pool:
+        """The connections to a destination."""
+        return self._pools[destination]
+
+    # ── what connections and calls report ─────────────────────────────────────────────────────────────
+
+    def welcome(self, client: Downstream) -> bool:
+        """A client connected; whether there is room for it."""
+        self._clients.add(client)
+        return len(self._clients) <= self.limits.connections
+
+    def farewell(self, client: Downstream) -> None:
+        """A client's connection closed."""
+        self._clients.discard(client)
+
+    def began(self, call: "Exchange") -> None:  # noqa: ARG002 - only the number counts
+        """A call is forwarded."""
+        self.tally.calls_in_flight += 1
+
+    def drain(self, call: "Exchange") -> None:
+        """A call goes on without its client."""
+        self._detached[call] = 0
+
+    def ended(self, call: "Exchange", outcome: Outcome) -> None:
+        """A forwarded call is over."""
+        self.tally.calls_in_flight -= 1
+        self.tally.calls[outcome.value] += 1
+        if call.drained_from is not None:
+            self._detached.pop(call, None)
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def sweep_forever(self) -> None:
+        """Look after everything that waits, until cancelled."""
+        while True:
+            await asyncio.sleep(self.sweep_seconds)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Look once."""
+        for client in tuple(self._clients):
+            client.sweep()
+        for call, sweeps in tuple(self._detached.items()):
+            self._detached[call] = sweeps + 1
+            if (sweeps + 1) * self.sweep_seconds > self.limits.abort_drain_seconds:
+                call.client_gave_up()
+        for pool in self._pools.values():
+            pool.sweep(self.limits.upstream_idle_seconds / self.sweep_seconds)
+
+    def count(self) -> Tally:
+        """The counters, with this moment's gauges."""
+        tally, stats = self.tally, self._spool.stats
+        tally.client_connections = len(self._clients)
+        tally.upstream_connections = sum(pool.connections for pool in self._pools.values())
+        tally.spool_bytes, tally.spool_corrupt_records = stats.bytes, stats.corrupt
+        tally.spool_degraded = int(stats.degraded)
+        return tally
+
+    # ── stopping ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Finish what is in flight, for that long at most; what is left is recorded as interrupted.
+
+        An idle connection may have a request under way to us: it gets a moment to send one more, whose answer
+        says `Connection: close`, before it is closed.
+        """
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (self._clients or self._detached) and loop.time() < began + drain_seconds:
+            if loop.time() > began + min(IDLE_GRACE_SECONDS, drain_seconds / 2):
+                for client in tuple(self._clients):
+                    client.drain()
+            await asyncio.sleep(min(0.02, drain_seconds))
+        for call in (*self._detached, *(client.call for client in self._clients)):
+            if call is not None:
+                call.interrupt()
+        for pool in self._pools.values():
+            pool.close()
+        await asyncio.sleep(0)  # the last writes leave

@@ -1,0 +1,113 @@
+"""Read an answer's head once and write the one the client gets: same lines, same case, same order, less hop-by-hop."""
+
+import re
+from collections.abc import Sequence
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from metering.sidecar.message_end import MessageEnd
+
+_HEADERS = re.compile(
+    rb"\r\n(?=[cktup])"
+    rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"
+    rb":[ \t]*([^\r]*)"
+).finditer
+_NOT_DROPPABLE = frozenset(
+    (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"close", b"keep-alive", b"")
+)
+
+
+class BadResponse(Exception):
+    """The upstream's head is not HTTP that can be passed on without doubt."""
+
+
+class ResponseHead:
+    """What an answer's head says."""
+
+    # Defaults live in the class: most answers have few of these headers.
+    body_length: int | None = None
+    chunked = coded = False
+    connection = b""
+    content_type = content_encoding = ""
+    dropped: Sequence[tuple[int, int, bytes]] = ()
+
+    def __init__(self, raw: bytes, status: int) -> None:
+        self.raw = raw
+        self.status = status
+        self.http10 = raw.startswith(b"HTTP/1.0")
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the upstream leaves the connection open afterwards."""
+        if not self.connection:
+            return not self.http10
+        return b"keep-alive" in self.connection if self.http10 else b"close" not in self.connection
+
+    def write_client(self, connection: bytes, *, unchunked: bool = False) -> bytes:
+        """The head for the client, with `connection` (nothing, or one whole header line) at its end.
+
+        `unchunked` leaves Transfer-Encoding out, for a client of HTTP/1.0.
+        """
+        raw = self.raw
+        if not self.dropped and not self.http10:
+            return raw[:-2] + connection + b"\r\n" if connection else raw
+        parts, at = [b"HTTP/1.1"], 8
+        for start, end, name in self.dropped:
+            if name == b"transfer-encoding" and not unchunked:
+                continue
+            parts.append(raw[at:start])
+            at = end
+        parts += [raw[at:-2], connection, b"\r\n"]
+        return self._without_nominated(b"".join(parts))
+
+    def write_switch(self) -> bytes:
+        """The 101 as it came: its Connection and Upgrade headers are the message."""
+        return self.raw
+
+    def _without_nominated(self, head: bytes) -> bytes:
+        """Drop the headers that the upstream's Connection header names: they were meant for us."""
+        names = {token.strip() for token in self.connection.split(b",")} - _NOT_DROPPABLE
+        if not names:
+            return head
+        lines = head[:-4].split(b"\r\n")
+        kept = [line for line in lines[1:] if line.partition(b":")[0].lower() not in names]
+        return b"\r\n".join((lines[0], *kept, b"", b""))
+
+
+def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpResponseParser]:
+    """Read one head up to its blank line; the parser is ready for a chunked body. `BadResponse`."""
+    end.complete = False
+    end.begun = 0
+    parser = HttpResponseParser(end)
+    try:
+        parser.feed_data(raw)
+    except HttpParserUpgrade:
+        pass  # a 101: what follows is opaque
+    except HttpParserError as error:
+        raise BadResponse(str(error)) from None
+    head = ResponseHead(raw, parser.get_status_code())
+    if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+        raise BadResponse("it is neither HTTP/1.1 nor HTTP/1.0")
+    for match in _HEADERS(raw.lower(), 12):
+        name: bytes = match[1]
+        value = match[2].rstrip(b" \t")
+        if name == b"content-length":
+            head.body_length = int(value)
+        elif name == b"content-type":
+            head.content_type = value.decode("latin-1")
+        elif name == b"content-encoding":
+            head.content_encoding = value.decode("latin-1")
+        else:
+            _read_hop(head, name, value, match.span())
+    if head.http10 and (head.chunked or head.coded):
+        raise BadResponse("HTTP/1.0 has no transfer encodings")
+    return head, parser
+
+
+def _read_hop(head: ResponseHead, name: bytes, value: bytes, span: tuple[int, int]) -> None:
+    head.dropped = (*head.dropped, (*span, name))
+    if name == b"connection":
+        head.connection = head.connection + b"," + value if head.connection else value
+    elif name == b"transfer-encoding":
+        head.chunked = value.rpartition(b",")[2].strip() == b"chunked"
+        head.coded = not head.chunked

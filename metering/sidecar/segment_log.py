@@ -1,0 +1,179 @@
+"""An endless log of records over segments: sequences, rotation with carry, and what a failed sync costs.
+
+It raises `OSError` as the disk does; what that means for a call is the writer's matter (`spool.py`).
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from uuid import UUID
+
+from metering.sidecar.group_sync import SyncJob
+from metering.sidecar.scan import scan_segment
+from metering.sidecar.segment import (
+    FINAL,
+    LINE_BYTES_MAX,
+    OPEN,
+    Header,
+    Record,
+    encode_header,
+    encode_line,
+    first_sequence_of,
+    list_segments,
+)
+from metering.sidecar.segment_file import SegmentFile
+
+# Finals kept in memory until a sync covers them: at 1 kB each, 16 MB. Past that a failed sync reads them back.
+UNSYNCED_FINALS_MAX = 16_384
+
+
+class SegmentLog:
+    """Appends records, each under the next sequence. `carry` gives the JSON of all calls open now."""
+
+    def __init__(
+        self, directory: Path, directory_fd: int, segment_bytes: int, carry: Callable[[], Iterable[bytes]]
+    ) -> None:
+        self.last = 0  # sequence of the last record written
+        self.synced = 0  # sequence up to which all records are on the disk
+        self.bytes = 0  # written since it was made
+        self.rotations = 0
+        self.dirty = False  # something was written since the last job was taken
+        self._directory = directory
+        self._directory_fd = directory_fd
+        self._segment_bytes = segment_bytes
+        self._carry = carry
+        self._source_id = self._boot_id = UUID(int=0)
+        self._next = 1
+        self._active: SegmentFile | None = None
+        self._limit = 0  # size at which the active segment is full
+        self._sealed: list[int] = []  # descriptors of full segments that no sync covers yet
+        self._names_changed = False
+        self._finals: list[tuple[int, bytes]] = []  # sequence and JSON of finals that no sync covers yet
+        self._finals_dropped = False
+        self._rewrite = False  # a sync failed: those finals must be written anew
+
+    def begin(self, next_sequence: int, last: int, source_id: UUID, boot_id: UUID) -> None:
+        """Go on after what an earlier writer left; the first `write` makes a segment."""
+        self._next, self.last, self.synced = next_sequence, last, next_sequence - 1
+        self._source_id, self._boot_id = source_id, boot_id
+
+    def write(self, kind: bytes, payload: bytes) -> int:
+        """Append one record in one write; its sequence. `OSError`: it was not written."""
+        line = encode_line(self._next, kind, payload)
+        active = self._active
+        if active is None or active.size + len(line) > self._limit:
+            active = self.rotate()
+            line = encode_line(self._next, kind, payload)
+        active.append(line)
+        sequence = self.last = self._next
+        self._next = sequence + 1
+        self.bytes += len(line)
+        self.dirty = True
+        if kind == FINAL:
+            self._remember(sequence, payload)
+        return sequence
+
+    def fits(self, payload: bytes) -> bool:
+        """Whether a reader would take a line with this payload for a record."""
+        return len(payload) < LINE_BYTES_MAX - 64
+
+    def rotate(self) -> SegmentFile:
+        """Begin a new segment with copies of what must not be forgotten; seal the old one.
+
+        All copies go out in one write. If that fails the old segment stays the active one, and the sequences
+        are not used again: a reader may have seen them.
+        """
+        finals = self._read_finals() if self._rewrite else []
+        opens = list(self._carry())
+        first = self._next
+        header = Header(
+            source_id=self._source_id, boot_id=self._boot_id, after=self.last, carried=len(opens) + len(finals)
+        )
+        records = [(OPEN, payload) for payload in opens] + [(FINAL, payload) for payload in finals]
+        lines = [encode_header(first, header)]
+        lines += [encode_line(first + 1 + at, kind, payload) for at, (kind, payload) in enumerate(records)]
+        self._next = first + len(lines)
+        segment = SegmentFile.create(self._directory, first)
+        try:
+            segment.append(b"".join(lines))
+        except OSError:
+            segment.discard()
+            raise
+        self.seal()
+        self._active = segment
+        # A carry larger than a segment must not make every record rotate.
+        self._limit = max(self._segment_bytes, 2 * segment.size)
+        self._names_changed = self.dirty = True
+        self.last = self._next - 1
+        self.bytes += segment.size
+        self.rotations += 1
+        if self._rewrite:
+            self._finals = [(self.last, payload) for payload in finals]
+            self._rewrite = self._finals_dropped = False
+        return segment
+
+    def seal(self) -> None:
+        """Write no more to the active segment."""
+        if self._active is not None:
+            self._sealed.append(self._active.fd)
+            self._active = None
+
+    def seal_broken(self) -> None:
+        """Seal the active segment if it ends in half a line."""
+        if self._active is not None and self._active.broken:
+            self.seal()
+
+    def take_job(self) -> SyncJob:
+        """What a sync must cover now. Sealed descriptors go with the job."""
+        sealed, self._sealed = self._sealed, []
+        fds = sealed if self._active is None else [*sealed, self._active.fd]
+        names_fd = self._directory_fd if self._names_changed else None
+        self._names_changed = self.dirty = False
+        # While finals of a failed sync are not written anew, no later sync covers them.
+        return SyncJob(fds, sealed, names_fd, self.synced if self._rewrite else self.last)
+
+    def take_back(self, job: SyncJob, *, failed: bool) -> None:
+        """Account for an ended job. After a failure the active segment is sealed: a file whose sync failed is
+        never written or synced again.
+        """
+        for fd in job.sealed:
+            os.close(fd)
+        if not failed:
+            self.synced = max(self.synced, job.upto)
+            self._finals = [final for final in self._finals if final[0] > job.upto]
+            self._finals_dropped = self._finals_dropped and job.upto < self.last
+            return
+        self._names_changed = self._names_changed or job.directory_fd is not None
+        self._rewrite = True
+        for fd in self._sealed:
+            os.close(fd)
+        self._sealed = []
+        if self._active is not None:
+            os.close(self._active.fd)
+            self._active = None
+
+    def close(self) -> None:
+        """Close all files, synced or not."""
+        self.seal()
+        for fd in self._sealed:
+            os.close(fd)
+        self._sealed = []
+
+    def _remember(self, sequence: int, payload: bytes) -> None:
+        if len(self._finals) >= UNSYNCED_FINALS_MAX:
+            self._finals.clear()
+            self._finals_dropped = True
+        self._finals.append((sequence, payload))
+
+    def _read_finals(self) -> list[bytes]:
+        """The finals that may not have reached the disk: from memory, or back from the files if too many."""
+        if not self._finals_dropped:
+            return [payload for _, payload in self._finals]
+        payloads: list[bytes] = []
+        segments = list_segments(self._directory)
+        for segment, later in zip(segments, [*segments[1:], None], strict=True):
+            if later is not None and first_sequence_of(later) <= self.synced:
+                continue
+            records = [item for item in scan_segment(segment) if isinstance(item, Record) and item.kind == FINAL]
+            payloads += [record.payload for record in records if record.sequence > self.synced]
+        return payloads

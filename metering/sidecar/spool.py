@@ -1,0 +1,337 @@
+"""The spool's writer: each record is in its file when `append_*` returns, and on the disk 20 ms later.
+
+One writer per directory and per process, used from one thread. A call's *open* record is kept in memory until
+its *final* is written, so memory is bounded by the calls in flight. Nothing here waits for a sync.
+"""
+
+import os
+import time
+import uuid
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from metering.core.event import UsageEvent
+from metering.errors import SpoolError, SpoolFull
+from metering.sidecar.group_sync import GroupSync, SyncJob, run_job
+from metering.sidecar.recovery import Found, recover
+from metering.sidecar.room import FULL_ERRORS, Room
+from metering.sidecar.segment import FINAL, OPEN, SEGMENT_BYTES, spool_error
+from metering.sidecar.segment_log import SegmentLog
+from metering.sidecar.source_id import settle_source_id
+from metering.sidecar.spool_lock import lock_directory
+
+MAX_BYTES = 10 * 1024**3
+DEFERRED_SECONDS = 1.0  # how often finals that the disk refused are tried again without traffic
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SpoolStats(msgspec.Struct, kw_only=True):
+    """A writer's counters since it was opened, for metrics."""
+
+    records: int  # open and final records written
+    bytes: int  # what all segments take
+    bytes_max: int
+    segments_begun: int
+    open_calls: int
+    unsynced: int  # records that no sync covers yet
+    syncs: int
+    syncs_failed: int
+    corrupt: int  # damaged records found at the start; quarantined
+    cut_bytes: int  # torn off the end at the start; quarantined
+    interrupted: int  # calls of a former run that were given a final record at the start
+    refused: int  # records not written for want of space or because the disk refused them
+    deferred: int  # finals held in memory until the disk takes them
+    degraded: bool
+
+
+class SpoolWriter:
+    """Appends one worker's records. Made by `open`."""
+
+    def __init__(
+        self, directory: Path, lock_fd: int, segment_bytes: int, max_bytes: int, clock: Callable[[], float]
+    ) -> None:
+        self._directory = directory
+        self._lock_fd = lock_fd
+        self._source_id = UUID(int=0)
+        self._open: dict[int, bytes] = {}  # event id → JSON of its last open record
+        self._open_bytes = 0
+        self._log = SegmentLog(directory, lock_fd, segment_bytes, self._open.values)
+        self._room = Room(directory, max_bytes, clock)
+        self._deferred: dict[int, bytes] = {}  # event id → JSON of a final that the disk refused
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self._loop: AbstractEventLoop | None = None
+        self._sync: GroupSync | None = None
+        self._sync_failures = 0  # in a row
+        self._found = Found(1, 0, {}, None, 0, 0)
+        self._records = self._refused = self._syncs = self._syncs_failed = 0
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        max_bytes: int = MAX_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> "SpoolWriter":
+        """Lock and recover the spool in `directory`: afterwards every call of a former run has its final.
+
+        `SpoolLocked` or `SpoolError`, with what to do. On a full disk it opens all the same, and appends raise
+        `SpoolFull` until there is space. `clock` gives seconds.
+        """
+        writer = cls(directory, lock_directory(directory), segment_bytes, max_bytes, clock)
+        try:
+            writer._begin()
+        except OSError as error:
+            writer._release()
+            raise spool_error("recover spool", directory, error) from None
+        except BaseException:
+            writer._release()
+            raise
+        return writer
+
+    @property
+    def source_id(self) -> UUID:
+        """Who this spool is to the ledger."""
+        return self._source_id
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the last sync failed or the disk refused a final: a power loss now may cost certainty."""
+        return bool(self._sync_failures or self._deferred)
+
+    def append_open(self, event: UsageEvent) -> int:
+        """Record that a call is forwarded, or amend that record; its sequence.
+
+        `SpoolFull`, `SpoolError`: it was not written.
+        """
+        payload = _encode(event)
+        key = event.event_id.int
+        former = self._open.get(key)
+        if former is None:
+            self._claim_room(payload)
+        sequence = self._append(OPEN, payload, use_reserve=False)
+        self._open[key] = payload
+        self._open_bytes += len(payload) - (len(former) if former else 0)
+        if self._deferred:
+            self._write_deferred()
+        return sequence
+
+    def append_final(self, event: UsageEvent) -> int:
+        """Record the truth about a call, opened before or not; its sequence.
+
+        `SpoolFull`, `SpoolError`: it was not written. The final of an open call is then kept in memory and
+        written as soon as the disk takes it; appending it again replaces it.
+        """
+        payload = _encode(event)
+        key = event.event_id.int
+        is_open = key in self._open
+        if not is_open:
+            self._claim_room(payload)
+        try:
+            sequence = self._append(FINAL, payload, use_reserve=is_open)
+        except SpoolError:
+            if is_open:
+                self._defer(key, payload)
+            raise
+        if is_open:
+            self._forget(key)
+        if self._deferred:
+            self._write_deferred()
+        return sequence
+
+    def on_synced(self, sequence: int, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the loop's thread once the record is on the disk.
+
+        When the disk fails two syncs in a row it is called all the same, with `degraded` set: a client must not
+        wait for a dead disk.
+        """
+        if sequence <= self._log.synced or self._sync_failures > 1:
+            self._call_soon(callback)
+            return
+        self._waiting.append((sequence, callback))
+        if self._sync is not None:
+            self._sync.want_now()
+
+    def start_syncing(self, loop: AbstractEventLoop) -> None:
+        """From now on sync within 20 ms of an append, in a thread, and report to `loop`."""
+        self._loop = loop
+        self._sync = GroupSync(loop, self._log.take_job, self._take_back)
+        if self._log.dirty:
+            self._sync.want()
+
+    def sync(self) -> None:
+        """Sync here and now. `SpoolError` if the disk fails it: what it held is then written to a new segment."""
+        job = self._log.take_job()
+        error = run_job(job)
+        self._take_back(job, error)
+        if error:
+            raise spool_error("sync", self._directory, error)
+
+    def measure(self) -> SpoolStats:
+        """The counters now; looks at the directory, so not for the hot path."""
+        self._room.look(self._log.bytes)
+        return SpoolStats(
+            records=self._records,
+            bytes=self._room.used(self._log.bytes),
+            bytes_max=self._room.max_bytes,
+            segments_begun=self._log.rotations,
+            open_calls=len(self._open),
+            unsynced=max(0, self._log.last - self._log.synced),
+            syncs=self._syncs,
+            syncs_failed=self._syncs_failed,
+            corrupt=self._found.corrupt_records,
+            cut_bytes=self._found.cut_bytes,
+            interrupted=len(self._found.open_payloads),
+            refused=self._refused,
+            deferred=len(self._deferred),
+            degraded=self.degraded,
+        )
+
+    def close(self) -> None:
+        """Sync and unlock. Calls still open get their final record at the next `open`."""
+        if self._lock_fd < 0:
+            return
+        if self._sync is not None:
+            sync, self._sync = self._sync, None
+            sync.close()
+        try:
+            self._write_deferred()
+            self.sync()
+        except SpoolError:
+            return  # the kernel may still write it back; if not, the next start finds the calls open
+        finally:
+            self._release()
+
+    def _begin(self) -> None:
+        found = self._found = recover(self._directory)
+        self._source_id = settle_source_id(self._directory, found.source_id, emptied=found.next_sequence == 1)
+        self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4())
+        self._open.update((event_id.int, payload) for event_id, payload in found.open_payloads.items())
+        self._open_bytes = sum(map(len, self._open.values()))
+        # An open record is the row that is true if nobody says more: it becomes the final as it is.
+        self._deferred = dict(self._open)
+        self._room.reserve.release()  # left by a former run, whose finals may need it now
+        try:
+            self._log.rotate()
+        except OSError as error:
+            if error.errno not in FULL_ERRORS:
+                raise
+            self._room.look(self._log.bytes)
+            return  # traffic must flow on a full disk too; the first append that finds space begins the segment
+        self._write_deferred()
+        try:
+            # The start of the new sequences is on the disk before any of them is used: see `segment`.
+            self.sync()
+        except SpoolError:
+            self._sync_failures = max(1, self._sync_failures)  # degraded; what was written was written anew
+        self._room.reserve.hold()
+        self._room.look(self._log.bytes)
+
+    def _release(self) -> None:
+        self._log.close()
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _claim_room(self, payload: bytes) -> None:
+        if self._room.has(payload, self._log.bytes, len(self._open), self._open_bytes):
+            return
+        self._refused += 1
+        used, most = self._room.used(self._log.bytes), self._room.max_bytes
+        raise SpoolFull(
+            f"{self._directory} takes {used} of {most} bytes, or its disk is full: "
+            "see why it isn't shipped, free space, or raise [spool] max_bytes"
+        )
+
+    def _append(self, kind: bytes, payload: bytes, *, use_reserve: bool) -> int:
+        if not self._log.fits(payload):
+            raise SpoolError("an event of more than a megabyte is no usage event: report this call's dialect and route")
+        clean = not self._log.dirty
+        try:
+            sequence = self._log.write(kind, payload)
+        except OSError as error:
+            sequence = self._append_again(kind, payload, error, use_reserve=use_reserve)
+        self._records += 1
+        if clean and self._sync is not None:
+            self._sync.want()
+        return sequence
+
+    def _append_again(self, kind: bytes, payload: bytes, error: OSError, *, use_reserve: bool) -> int:
+        """Once more after the disk refused: with the reserve's space, or in a new segment."""
+        is_full = error.errno in FULL_ERRORS
+        if is_full and not (use_reserve and self._room.reserve.release()):
+            self._log.seal_broken()
+            self._refused += 1
+            raise SpoolFull(f"no space for a record in {self._directory}: free some; nothing need be restarted")
+        if is_full:
+            self._log.seal_broken()
+        else:
+            self._log.seal()
+        try:
+            return self._log.write(kind, payload)
+        except OSError as again:
+            self._log.seal_broken()
+            self._refused += 1
+            if again.errno in FULL_ERRORS:
+                raise SpoolFull(f"no space for a record in {self._directory}: free some") from None
+            raise spool_error("write to", self._directory, again) from None
+
+    def _forget(self, key: int) -> None:
+        self._open_bytes -= len(self._open.pop(key))
+        self._deferred.pop(key, None)
+
+    def _defer(self, key: int, payload: bytes) -> None:
+        if not self._deferred and self._loop is not None:
+            self._loop.call_later(DEFERRED_SECONDS, self._retry_deferred)
+        self._deferred[key] = payload
+
+    def _retry_deferred(self) -> None:
+        if self._lock_fd >= 0:
+            self._write_deferred()
+        if self._deferred and self._loop is not None and self._lock_fd >= 0:
+            self._loop.call_later(DEFERRED_SECONDS, self._retry_deferred)
+
+    def _write_deferred(self) -> None:
+        """Write the finals the disk refused before, as far as it takes them now."""
+        for key, payload in list(self._deferred.items()):
+            try:
+                self._append(FINAL, payload, use_reserve=True)
+            except SpoolError:
+                return
+            self._forget(key)
+
+    def _take_back(self, job: SyncJob, error: OSError | None) -> None:
+        self._log.take_back(job, failed=error is not None)
+        if error is None:
+            self._syncs += 1
+            self._sync_failures = 0
+        else:
+            self._syncs_failed += 1
+            self._sync_failures += 1
+            self._start_over()
+        waiting, self._waiting = self._waiting, []
+        for sequence, callback in waiting:
+            if sequence <= self._log.synced or self._sync_failures > 1:
+                self._call_soon(callback)
+            else:
+                self._waiting.append((sequence, callback))
+
+    def _start_over(self) -> None:
+        """After a failed sync: write what it held to a new segment, and have that one synced."""
+        try:
+            self._log.rotate()
+        except OSError:
+            return  # the next append tries again
+        if self._sync is not None:
+            self._sync.want()
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(callback)
+        else:
+            callback()

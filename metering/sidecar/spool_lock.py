@@ -1,0 +1,58 @@
+"""One writer and one shipper per spool: locks that end with the process that holds them."""
+
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from metering.errors import SpoolLocked
+from metering.sidecar.segment import spool_error
+
+SHIP_LOCK = "ship.lock"
+# `metering spool inspect` takes the lock for a moment to see whether it is free: that must refuse no writer.
+LOOKS = 3
+LOOK_SECONDS = 0.01
+
+
+def lock_directory(directory: Path) -> int:
+    """Create `directory` and lock it for writing; the lock lasts as long as the returned descriptor.
+
+    `SpoolLocked` if another process holds it, `SpoolError` if it can't be used.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise spool_error("open spool", directory, error) from None
+    return _lock(fd, directory, f"another process writes {directory}: stop it, or give this one another spool")
+
+
+def lock_for_shipping(directory: Path) -> int:
+    """Lock a spool against a second shipper; the lock lasts as long as the returned descriptor.
+
+    `SpoolLocked` if another process holds it, `SpoolError` if it can't be used.
+    """
+    path = directory / SHIP_LOCK
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise spool_error("open", path, error) from None
+    return _lock(fd, directory, f"another shipper ships {directory}: stop one of them")
+
+
+def _lock(fd: int, directory: Path, taken: str) -> int:
+    for attempt in range(LOOKS + 1):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            is_taken = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+            if is_taken and attempt < LOOKS:
+                time.sleep(LOOK_SECONDS)
+                continue
+            os.close(fd)
+            if is_taken:
+                raise SpoolLocked(taken) from None
+            raise spool_error("lock", directory, error) from None
+        break
+    return fd

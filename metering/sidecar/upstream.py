@@ -1,0 +1,174 @@
+"""One connection to an upstream: reads answers and hands them to the call it is lent to."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from metering.sidecar.bodies import Body, OpenBody, open_body
+from metering.sidecar.logline import log
+from metering.sidecar.message_end import MessageEnd
+from metering.sidecar.request_head import BLANK_LINE
+from metering.sidecar.response_head import BadResponse, ResponseHead, read_response
+
+if TYPE_CHECKING:
+    from metering.sidecar.exchange import Exchange
+    from metering.sidecar.pool import Pool
+
+_BROKEN = "The model's server sent an answer that is not valid HTTP/1.1, so it was not passed on."
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Belongs to a pool; lent to one call at a time."""
+
+    __slots__ = (
+        "_buffer", "_end", "_keep_alive", "_pool", "_transport", "answered", "body", "call", "full",
+        "idle_sweeps", "paused", "reused",
+    )  # fmt: skip
+    _transport: asyncio.Transport
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self.call: Exchange | None = None
+        self.body: Body | None = None  # None until the final head of an answer came
+        self._buffer = b""
+        self._end = MessageEnd()
+        self._keep_alive = False
+        self.reused = self.answered = self.full = self.paused = False
+        self.idle_sweeps = 0
+
+    # ── what the loop calls ───────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Dialled."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
+
+    def data_received(self, data: bytes) -> None:
+        """The hot path of every streamed chunk: frame, forward, keep."""
+        call = self.call
+        if call is None:
+            self.abort()  # an answer nobody asked for
+            return
+        body = self.body
+        if body is None:
+            self._read_head(call, self._buffer + data if self._buffer else data)
+            return
+        try:
+            ended = body.feed(data)
+        except BadResponse as error:
+            self._break_off(call, error)
+            return
+        if ended:
+            self._complete(call, b"", body)
+        else:
+            call.pass_on(b"", body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Closed by either side."""
+        self._pool.lost(self)
+        call, self.call = self.call, None
+        if call is not None:
+            call.upstream_lost(self, exc)
+
+    def pause_writing(self) -> None:
+        """The upstream doesn't keep up with the request: read less of it."""
+        self.full = True
+        if self.call is not None and self.call.client is not None:
+            self.call.client.pause()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.full = False
+        if self.call is not None and self.call.client is not None:
+            self.call.client.resume()
+
+    # ── what the call and the pool ask for ────────────────────────────────────────────────────────────
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can't be lent any more."""
+        return self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        self._transport.write(data)
+
+    def pause(self) -> None:
+        """Read no more of the answer for now."""
+        if not self.paused and not self._transport.is_closing():
+            self.paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.paused and not self._transport.is_closing():
+            self.paused = False
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def renew(self) -> None:
+        """Made ready for the next call."""
+        self.body = None
+        self._buffer = b""
+        self.answered = False
+        self.reused = True
+        self.idle_sweeps = 0
+        self.resume()
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_head(self, call: "Exchange", data: bytes) -> None:
+        self.answered = True
+        try:
+            while (end := data.find(BLANK_LINE)) >= 0:
+                end += len(BLANK_LINE)
+                head, parser = read_response(data[:end], self._end)
+                data = data[end:]
+                if head.status >= 200:
+                    body = open_body(head, parser, self._end, to_head_request=call.head_only)
+                    self._begin_body(call, head, body, data)
+                    return
+                if head.status == 101:
+                    self._switch(call, head, data)
+                    return
+                call.interim(head)
+        except BadResponse as error:
+            self._break_off(call, error)
+            return
+        self._buffer = data
+        if len(data) > self._pool.head_bytes:
+            self._break_off(call, BadResponse(f"its head is larger than {self._pool.head_bytes} bytes"))
+
+    def _begin_body(self, call: "Exchange", head: ResponseHead, body: Body, data: bytes) -> None:
+        self.body = body
+        self._buffer = b""
+        self._keep_alive = head.keep_alive
+        to_client = call.answer(head, body)
+        ended = body.feed(data)
+        if ended:
+            self._complete(call, to_client, body)
+        else:
+            call.pass_on(to_client, body)
+
+    def _switch(self, call: "Exchange", head: ResponseHead, data: bytes) -> None:
+        if not call.wants_switch:
+            raise BadResponse("it switches protocols though nobody asked")
+        self.body = OpenBody()
+        self._buffer = b""
+        call.switch(head)
+        if data:
+            self.body.feed(data)
+            call.pass_on(b"", self.body)
+
+    def _complete(self, call: "Exchange", to_client: bytes, body: Body) -> None:
+        self.call = None
+        if self._keep_alive and call.request_ended and not body.surplus:
+            self._pool.put(self)
+        else:
+            self._transport.close() if call.request_ended else self._transport.abort()
+        call.complete(to_client, body)
+
+    def _break_off(self, call: "Exchange", error: BadResponse) -> None:
+        log("bad_answer", upstream=self._pool.destination.name, error=str(error))
+        call.fail(502, _BROKEN)

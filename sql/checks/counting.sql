@@ -1,0 +1,61 @@
+-- Counting: by day and dimension, the slots hold exactly the events of the batches marked as counted.
+-- Events count as plus, slots as minus; what does not come to zero was lost, doubled or made up.
+WITH entry AS (
+    SELECT
+        (e.started_at AT TIME ZONE 'UTC')::date AS day,
+        e.team, e.project, e.environment, e.principal, e.credential_id, e.provider_name, e.deployment, e.region,
+        e.operation_name, coalesce(nullif(e.response_model, ''), e.request_model) AS model, e.service_tier,
+        e.context_band, e.usage_source, e.outcome,
+        1 AS calls,
+        coalesce(e.input_quantity, 0) AS input_quantity,
+        coalesce(e.cache_read_input_quantity, 0) AS cache_read_input_quantity,
+        coalesce(e.cache_write_input_quantity, 0) AS cache_write_input_quantity,
+        coalesce(e.cache_write_1h_input_quantity, 0) AS cache_write_1h_input_quantity,
+        coalesce(e.audio_input_quantity, 0) AS audio_input_quantity,
+        coalesce(e.cache_read_audio_input_quantity, 0) AS cache_read_audio_input_quantity,
+        coalesce(e.image_input_quantity, 0) AS image_input_quantity,
+        coalesce(e.video_input_quantity, 0) AS video_input_quantity,
+        coalesce(e.output_quantity, 0) AS output_quantity,
+        coalesce(e.reasoning_output_quantity, 0) AS reasoning_output_quantity,
+        coalesce(e.audio_output_quantity, 0) AS audio_output_quantity,
+        coalesce(e.image_output_quantity, 0) AS image_output_quantity,
+        coalesce(e.web_search_quantity, 0) AS web_search_quantity,
+        coalesce(e.request_quantity, 0) AS request_quantity
+    FROM usage_event AS e
+    JOIN shipped_batch AS b ON b.batch_id = e.batch_id AND b.counted_at IS NOT NULL
+    UNION ALL
+    SELECT
+        (s.slot_at AT TIME ZONE 'UTC')::date,
+        d.team, d.project, d.environment, d.principal, d.credential_id, d.provider_name, d.deployment, d.region,
+        d.operation_name, d.model, d.service_tier,
+        d.context_band, d.usage_source, d.outcome,
+        -s.calls,
+        -s.input_quantity, -s.cache_read_input_quantity, -s.cache_write_input_quantity,
+        -s.cache_write_1h_input_quantity, -s.audio_input_quantity, -s.cache_read_audio_input_quantity,
+        -s.image_input_quantity, -s.video_input_quantity, -s.output_quantity, -s.reasoning_output_quantity,
+        -s.audio_output_quantity, -s.image_output_quantity, -s.web_search_quantity, -s.request_quantity
+    FROM usage_slot AS s
+    LEFT JOIN usage_dimension AS d ON d.dimension_id = s.dimension_id
+)
+SELECT
+    day, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
+    model, service_tier, context_band, usage_source, outcome,
+    sum(calls) AS uncounted_calls,
+    sum(input_quantity + cache_read_input_quantity + cache_write_input_quantity + cache_write_1h_input_quantity
+        + audio_input_quantity + cache_read_audio_input_quantity + image_input_quantity + video_input_quantity)
+        AS uncounted_input_tokens,
+    sum(output_quantity + reasoning_output_quantity + audio_output_quantity + image_output_quantity)
+        AS uncounted_output_tokens
+FROM entry
+GROUP BY
+    day, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
+    model, service_tier, context_band, usage_source, outcome
+HAVING
+    sum(calls) <> 0
+    OR sum(input_quantity) <> 0 OR sum(cache_read_input_quantity) <> 0 OR sum(cache_write_input_quantity) <> 0
+    OR sum(cache_write_1h_input_quantity) <> 0 OR sum(audio_input_quantity) <> 0
+    OR sum(cache_read_audio_input_quantity) <> 0 OR sum(image_input_quantity) <> 0
+    OR sum(video_input_quantity) <> 0 OR sum(output_quantity) <> 0 OR sum(reasoning_output_quantity) <> 0
+    OR sum(audio_output_quantity) <> 0 OR sum(image_output_quantity) <> 0 OR sum(web_search_quantity) <> 0
+    OR sum(request_quantity) <> 0
+ORDER BY day, team, model

@@ -1,0 +1,130 @@
+import json
+import tracemalloc
+
+import pytest
+
+from metering.core.dialects import Reading, classify, open_reader
+from metering.core.dialects.scan import head_members, tail_members
+from metering.core.dialects.windows import HEAD_BYTES, KEPT_BYTES_MAX, TAIL_BYTES, Windows
+from metering.core.usage import UsageSource
+
+FILLER = b"x" * (HEAD_BYTES + 4 * TAIL_BYTES)
+
+
+def _read(path: str, content_type: str, body: bytes, piece: int = 60_000) -> Reading:
+    reader = open_reader(classify("POST", path), status=200, content_type=content_type, content_encoding="")
+    for start in range(0, len(body), piece):
+        reader.feed(body[start : start + piece])
+    return reader.finish()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("piece", [1000, TAIL_BYTES, 10_000_000])
+def test_the_two_ends_are_kept_exactly(piece: int) -> None:
+    body = bytes(range(256)) * 8_000
+    windows = Windows()
+    for start in range(0, len(body), piece):
+        windows.feed(body[start : start + piece])
+    kept = windows.kept()
+    assert (kept.head, kept.tail) == (body[:HEAD_BYTES], body[-TAIL_BYTES:])
+    assert kept.dropped == len(body) - HEAD_BYTES - TAIL_BYTES
+
+
+def test_a_body_that_fits_is_whole() -> None:
+    windows = Windows()
+    windows.feed(FILLER[: KEPT_BYTES_MAX // 2])
+    windows.feed(FILLER[: KEPT_BYTES_MAX // 2])
+    kept = windows.kept()
+    assert (len(kept.head), kept.tail, kept.dropped) == (KEPT_BYTES_MAX // 2 * 2, b"", 0)
+
+
+def test_memory_is_bounded_for_200_mb() -> None:
+    reader = open_reader(classify("POST", "/v1/chat/completions"), status=200, content_type="", content_encoding="")
+    piece = b'data: {"choices":[{"delta":{"content":"word"}}]}\n\n' * 40_000
+    tracemalloc.start()
+    for _ in range(100):
+        reader.feed(piece)
+    reader.feed(b'data: {"usage":{"prompt_tokens":5,"completion_tokens":6},"choices":[]}\n\ndata: [DONE]\n\n')
+    reading = reader.finish()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * KEPT_BYTES_MAX
+    assert reading.usage is not None
+    assert (reading.usage.output_tokens, reading.complete) == (6, True)
+
+
+def test_usage_after_a_huge_answer() -> None:
+    content = FILLER + b'\\"}],\\"usage\\":{\\"prompt_tokens\\":99}' + FILLER
+    body = b'{"id":"c1","model":"m","choices":[{"message":{"content":"' + content + b'","usage":{"prompt_tokens":7}}}],'
+    body += b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7},"service_tier":"flex"}'
+    reading = _read("/v1/chat/completions", "application/json", body)
+    assert reading.usage is not None
+    assert (reading.usage.input_tokens, reading.usage.output_tokens) == (3, 4)
+    assert (reading.usage_source, reading.complete) == (UsageSource.REPORTED, True)
+    assert (reading.response_model, reading.response_id, reading.service_tier) == ("m", "c1", "flex")
+
+
+def test_usage_before_a_huge_answer() -> None:
+    body = b'{"usage":{"prompt_tokens":3,"total_tokens":3},"model":"m","data":["' + FILLER + b'"]}'
+    reading = _read("/v1/embeddings", "application/json", body)
+    assert reading.usage is not None
+    assert (reading.usage.input_tokens, reading.response_model) == (3, "m")
+
+
+def test_a_usage_object_deeper_in_a_huge_answer_is_not_taken() -> None:
+    inner = b'{"usage":{"input_tokens":7,"output_tokens":7}}'
+    body = b'{"model":"m","content":[{"input":"' + FILLER + b'"},{"input":' + inner + b"}]}"
+    assert _read("/v1/messages", "application/json", body).usage is None
+
+
+def test_the_last_event_may_be_larger_than_the_windows() -> None:
+    response = {"id": "resp_1", "object": "response", "model": "gpt-5", "service_tier": "auto"}
+    usage = {"input_tokens": 75, "output_tokens": 12, "total_tokens": 87}
+    created = {"type": "response.created", "response": response | {"usage": None}}
+    big: dict[str, object] = response | {
+        "instructions": FILLER.decode(),
+        "output": [],
+        "usage": usage,
+        "user": None,
+        "metadata": {},
+    }
+    body = b"data: %s\n\ndata: %s\n\n" % (_json(created), _json({"type": "response.completed", "response": big}))
+    reading = _read("/v1/responses", "text/event-stream", body)
+    assert reading.usage is not None
+    assert (reading.usage.input_tokens, reading.usage.output_tokens, reading.complete) == (75, 12, True)
+    assert (reading.response_id, reading.response_model) == ("resp_1", "gpt-5")
+
+
+def test_the_first_event_may_be_larger_than_the_head() -> None:
+    message = {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 8, "output_tokens": 1}}
+    start = {"type": "message_start", "message": message | {"padding": FILLER.decode()}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
+    body = b"event: a\ndata: %s\n\nevent: b\ndata: %s\n\n" % (_json(start), _json(end))
+    reading = _read("/v1/messages", "text/event-stream", body)
+    assert reading.usage is not None
+    assert reading.usage.output_tokens == 9
+
+
+def test_ollama_writes_its_counts_after_a_huge_context() -> None:
+    head = b'{"model":"m","response":"a","done":false}\n{"model":"m","response":"","done":true,"context":['
+    body = head + b"1," * 300_000 + b'1],"prompt_eval_count":26,"eval_count":29}\n'
+    reading = _read("/api/generate", "application/x-ndjson", body)
+    assert reading.usage is not None
+    assert (reading.usage.input_tokens, reading.usage.output_tokens, reading.response_model) == (26, 29, "m")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_members_of_the_ends_of_a_document(depth: int) -> None:
+    document: object = {"a": 'x"}{', "n": -1.5e3, "o": {"n": 1, "l": [{"n": 2}]}, "t": True, "s": "é\\", "e": {}}
+    for _ in range(depth - 1):
+        document = {"w": document}
+    text = json.dumps(document).encode()
+    names = ("n", "o", "t", "s", "e", "missing")
+    expected = {"n": -1500.0, "o": {"n": 1, "l": [{"n": 2}]}, "t": True, "s": "é\\", "e": {}}
+    assert head_members(text, names, depth) == expected
+    assert tail_members(text, names, depth) == expected
+    assert "e" not in head_members(text[: -depth - 1], names, depth)
+    assert tail_members(text[: -depth - 2], names, depth) == {}

@@ -1,0 +1,218 @@
+"""The writer: what it appends is there, once, in order; rotation, syncing, locking."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from metering.core.event import Outcome, UsageEvent
+from metering.core.usage import UsageSource
+from metering.errors import SpoolError, SpoolLocked
+from metering.sidecar.recovery import read_checkpoint
+from metering.sidecar.segment import BOOT_SEQUENCES, HEADER, OPEN, first_sequence_of, list_segments
+from metering.sidecar.spool import SpoolWriter
+from tests.sidecar.spool_calls import finals, finished, numbers, opened, records, start_python
+
+SMALL = 4096  # bytes of a segment: some ten records
+
+
+def test_records_are_in_the_file_when_append_returns(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    sequences = [writer.append_open(opened(1)), writer.append_open(opened(2)), writer.append_final(finished(1))]
+    written = records(tmp_path)
+    assert [record.sequence for record in written[1:]] == sequences == [2, 3, 4]
+    assert [record.kind for record in written] == [HEADER, OPEN, OPEN, b"F"]
+    assert finals(tmp_path) == [finished(1)]
+    writer.close()
+
+
+def test_a_call_without_final_becomes_interrupted_at_the_next_start(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    for number in range(3):
+        writer.append_open(opened(number))
+    writer.append_open(opened(1, model="amended"))
+    writer.append_final(finished(0))
+    writer.close()
+
+    again = SpoolWriter.open(tmp_path)
+    assert again.measure().interrupted == 2
+    assert again.measure().open_calls == 0
+    again.close()
+    rows = {event.event_id: event for event in finals(tmp_path)}
+    assert sorted(numbers(list(rows.values()))) == [0, 1, 2] == sorted(numbers(finals(tmp_path)))
+    assert rows[opened(1).event_id] == opened(1, model="amended")
+    assert rows[opened(2).event_id].outcome is Outcome.INTERRUPTED
+    assert rows[opened(2).event_id].usage_source is UsageSource.UNKNOWN
+
+
+def test_sequences_never_go_back_over_restarts(tmp_path: Path) -> None:
+    last = 0
+    for start in range(4):
+        writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+        sequence = writer.append_final(finished(start))
+        # A power loss may have cost records that were shipped: their sequences must not come again.
+        assert sequence >= start * BOOT_SEQUENCES > last - 100
+        assert sequence > last
+        last = sequence
+        writer.close()
+    ordered = [record.sequence for record in records(tmp_path)]
+    assert ordered == sorted(set(ordered))
+
+
+def test_rotation_carries_the_open_calls(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+    writer.append_open(opened(0))
+    for number in range(1, 50):
+        writer.append_open(opened(number))
+        writer.append_final(finished(number))
+    segments = list_segments(tmp_path)
+    assert len(segments) > 3
+    assert all(segment.stat().st_size <= SMALL for segment in segments)
+    for segment in segments[1:]:
+        checkpoint = read_checkpoint(segment)
+        assert checkpoint is not None
+        assert opened(0).event_id in checkpoint.carried
+    writer.close()
+    for segment in list_segments(tmp_path)[:-1]:
+        segment.unlink()  # recovery needs only the last one
+    SpoolWriter.open(tmp_path).close()
+    assert numbers(finals(tmp_path))[-1] == 0
+
+
+def test_memory_is_bounded_by_the_calls_in_flight(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+    for number in range(500):
+        writer.append_open(opened(number))
+        writer.append_final(finished(number))
+    stats = writer.measure()
+    assert (stats.open_calls, stats.records) == (0, 1000)
+    assert stats.bytes == sum(segment.stat().st_size for segment in list_segments(tmp_path))
+    writer.close()
+
+
+def test_more_open_calls_than_a_segment_holds(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+    for number in range(200):
+        writer.append_open(opened(number))
+    for number in range(200):
+        writer.append_final(finished(number))
+    writer.close()
+    assert numbers(finals(tmp_path)) == list(range(200))
+    # Each rotation copies all open calls; it must not become every append's business.
+    assert len(list_segments(tmp_path)) < 50
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_second_writer_is_refused(tmp_path: Path, restart: bool) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    with pytest.raises(SpoolLocked, match="another process writes"):
+        SpoolWriter.open(tmp_path)
+    program = "import sys; from pathlib import Path; from metering.sidecar.spool import SpoolWriter\n"
+    program += "SpoolWriter.open(Path(sys.argv[1]))"
+    other = start_python(program, str(tmp_path))
+    _, complaint = other.communicate()
+    assert other.returncode != 0
+    assert "SpoolLocked" in complaint
+    writer.close()
+    if restart:
+        SpoolWriter.open(tmp_path).close()
+
+
+def test_group_sync_tells_who_waits(tmp_path: Path) -> None:
+    async def append() -> list[int]:
+        loop = asyncio.get_running_loop()
+        writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+        writer.start_syncing(loop)
+        told: list[int] = []
+        sequence = 0
+        done = loop.create_future()
+        for number in range(100):
+            sequence = writer.append_final(finished(number))
+            writer.on_synced(sequence, lambda number=number: told.append(number))  # type: ignore[misc]
+        assert told == []  # never from inside on_synced
+        writer.on_synced(sequence, lambda: done.set_result(None))
+        await done
+        stats = writer.measure()
+        assert stats.unsynced == 0
+        assert 1 <= stats.syncs < 100
+        writer.on_synced(sequence, lambda: told.append(-1))
+        assert told[-1] == 99
+        await asyncio.sleep(0)
+        writer.close()
+        return told
+
+    assert asyncio.run(append()) == [*range(100), -1]
+
+
+def test_appends_are_synced_without_anyone_waiting(tmp_path: Path) -> None:
+    async def append() -> int:
+        writer = SpoolWriter.open(tmp_path)
+        writer.start_syncing(asyncio.get_running_loop())
+        writer.append_open(opened(1))
+        while writer.measure().unsynced:  # noqa: ASYNC110 - nobody waits: that is the point
+            await asyncio.sleep(0.005)
+        writer.append_final(finished(1))
+        unsynced = writer.measure().unsynced
+        writer.close()
+        return unsynced
+
+    assert asyncio.run(append()) == 1
+
+
+def test_an_unusable_directory_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError, match=r"can't open spool .*file.*check the disk"):
+        SpoolWriter.open(tmp_path / "file")
+
+
+def test_an_oversized_event_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    huge = msgspec.structs.replace(finished(1), raw_usage={"text": "x" * 2_000_000})
+    with pytest.raises(SpoolError, match="more than a megabyte"):
+        writer.append_final(huge)
+    writer.append_final(finished(2))
+    writer.close()
+    assert numbers(finals(tmp_path)) == [2]
+
+
+def test_an_emptied_spool_is_a_new_source(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    first = writer.source_id
+    writer.close()
+    again = SpoolWriter.open(tmp_path)
+    assert again.source_id == first
+    again.close()
+    for segment in list_segments(tmp_path):
+        segment.unlink()
+    # It counts from 1 again: under its old name the ledger would skip what it writes.
+    emptied = SpoolWriter.open(tmp_path)
+    assert emptied.source_id != first
+    emptied.close()
+
+
+def test_a_lost_source_id_is_read_from_the_segments(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    first = writer.source_id
+    writer.close()
+    (tmp_path / "source.id").write_text("not a uuid")
+    again = SpoolWriter.open(tmp_path)
+    assert again.source_id == first
+    again.close()
+
+
+def test_finals_without_open_are_taken(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    writer.append_final(finished(5))
+    writer.close()
+    assert finals(tmp_path) == [finished(5)]
+    assert isinstance(finals(tmp_path)[0], UsageEvent)
+
+
+def test_close_is_idempotent_and_unlocks(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    writer.close()
+    writer.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 2  # the segment and the lock
+    assert first_sequence_of(list_segments(tmp_path)[0]) == 1

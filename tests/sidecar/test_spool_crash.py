@@ -1,0 +1,263 @@
+"""The writer killed, and its disk refusing: what was acknowledged is there, once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metering.core.event import Outcome
+from metering.errors import SpoolError
+from metering.sidecar.spool import SpoolWriter
+from tests.sidecar.spool_calls import ROOT, finals, finished, numbers, opened, start_python
+
+SEED = 20261122
+
+
+def test_killed_dozens_of_times_nothing_acknowledged_is_lost_or_double(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.sidecar.spool_killing", str(tmp_path), "40", str(SEED)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(run.stdout)
+    rows = finals(tmp_path)
+    found = numbers(rows)
+    completed = {number for number, row in zip(found, rows, strict=True) if row.outcome is Outcome.COMPLETED}
+    assert len(told["finished"]) > 500, "the writers were killed before they wrote anything"
+    assert set(told["opened"]) - set(found) == set(), "lost"
+    assert set(told["finished"]) - completed == set(), "lost the truth about"
+    assert len(found) == len(set(found)), "duplicated"
+    assert set(found) - set(told["attempted"]) == set(), "unexpected"
+
+
+def test_a_failed_sync_is_not_retried_on_the_same_file(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    writer.append_open(opened(1))
+    writer.append_open(opened(2))
+    writer.append_final(finished(1))
+    old = writer._log._active
+    assert old is not None
+    reader, pipe = os.pipe()
+    os.dup2(pipe, old.fd)  # the kernel can't sync a pipe: fdatasync says EINVAL
+    with pytest.raises(SpoolError, match="can't sync"):
+        writer.sync()
+    assert writer.measure().degraded
+    assert writer.measure().syncs_failed == 1
+    new = writer._log._active
+    assert new is not None
+    assert new.path != old.path
+    # Whatever became of the old file: what it held is in the new one.
+    old.path.unlink()
+    assert finals(tmp_path) == [finished(1)]
+    writer.sync()
+    assert not writer.measure().degraded
+    writer.append_final(finished(2))
+    writer.close()
+    assert numbers(finals(tmp_path)) == [1, 2]
+    for fd in (reader, pipe):
+        os.close(fd)
+
+
+def test_waiting_clients_are_let_go_when_the_disk_is_dead(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    told: list[str] = []
+    reader, pipe = os.pipe()
+    for turn in range(2):
+        sequence = writer.append_final(finished(turn))
+        writer.on_synced(sequence, lambda: told.append("released"))
+        assert told == []
+        active = writer._log._active
+        assert active is not None
+        os.dup2(pipe, active.fd)
+        with pytest.raises(SpoolError):
+            writer.sync()
+    assert told == ["released", "released"]
+    assert writer.measure().degraded
+    writer.close()
+    assert sorted(set(numbers(finals(tmp_path)))) == [0, 1]
+    for fd in (reader, pipe):
+        os.close(fd)
+
+
+HALF = """
+import resource, sys
+from pathlib import Path
+from metering.errors import SpoolFull
+from metering.sidecar.spool import SpoolWriter
+from tests.sidecar.spool_calls import opened, finished
+writer = SpoolWriter.open(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))  # the kernel cuts a write short there
+written = []
+for number in range(100):
+    try:
+        writer.append_final(finished(number))
+        written.append(number)
+    except SpoolFull:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+writer.close()
+print(written)
+"""
+
+
+def test_a_write_cut_short_leaves_no_half_line_before_a_good_one(tmp_path: Path) -> None:
+    process = start_python(HALF, str(tmp_path))
+    out, complaints = process.communicate()
+    assert complaints == ""
+    written = json.loads(out)
+    assert len(written) == 99
+    assert numbers(finals(tmp_path)) == written
+    data = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*.seg")))
+    assert all(line[8:9] == b" " and line.endswith(b"}") for line in data.splitlines())
+
+
+FULL = """
+import json, os, sys, time
+from pathlib import Path
+from metering.errors import SpoolFull
+from metering.sidecar.spool import SpoolWriter
+from tests.sidecar.spool_calls import finals, finished, numbers, opened
+disk = Path(sys.argv[1])
+writer = SpoolWriter.open(disk / "worker-0", segment_bytes=30_000, max_bytes=1 << 20)
+in_flight = list(range(10))
+for number in in_flight:
+    writer.append_open(opened(number))
+number, refused = 100, 0
+while not refused:
+    try:
+        writer.append_open(opened(number))
+        writer.append_final(finished(number))
+    except SpoolFull:
+        refused += 1
+    if number == 150:  # someone else takes the disk
+        with (disk / "other").open("wb", 0) as other:
+            while True:
+                try:
+                    other.write(bytes(4096))
+                except OSError:
+                    break
+    number += 1
+last = number
+for number in in_flight:
+    writer.append_final(finished(number))
+try:
+    writer.append_open(opened(500))
+except SpoolFull:
+    refused += 1
+(disk / "other").unlink()
+recovered = False
+while not recovered:
+    time.sleep(0.02)
+    try:
+        writer.append_open(opened(1000))
+        recovered = True
+    except SpoolFull:
+        pass
+writer.append_final(finished(1000))
+stats = writer.measure()
+writer.close()
+found = numbers(finals(disk / "worker-0"))
+told = {"refused": refused, "last": last, "found": found}
+print(json.dumps({**told, "open": stats.open_calls, "deferred": stats.deferred}))
+"""
+
+
+def test_a_full_disk_refuses_opens_writes_finals_and_recovers(tmp_path: Path) -> None:
+    mount = f'mount -t tmpfs -o size=400k tmpfs "{tmp_path}" && exec "$@"'
+    trial = ["unshare", "-m", "sh", "-c", mount, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*trial, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a file system of limited size can't be mounted here: it needs root and mount namespaces")
+    run = subprocess.run(
+        [*trial, sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.stderr == ""
+    told = json.loads(run.stdout)
+    assert told["refused"] == 2
+    assert set(range(10)) < set(told["found"])  # the calls in flight were recorded on the full disk
+    assert 1000 in told["found"]
+    assert 500 not in told["found"]
+    assert len(told["found"]) == len(set(told["found"]))
+    assert set(range(100, told["last"] - 1)) < set(told["found"])
+    assert (told["open"], told["deferred"]) == (0, 0)
+
+
+SCENARIO = """
+import sys
+from pathlib import Path
+from metering.errors import SpoolError
+from metering.sidecar.spool import SpoolWriter
+from tests.sidecar.spool_calls import opened, finished
+writer = SpoolWriter.open(Path(sys.argv[1]), segment_bytes=1200)
+def attempt(word, number, append, event):
+    print("try", number, flush=True)
+    try:
+        append(event)
+        print(word, number, flush=True)
+    except SpoolError:
+        pass
+def sync():
+    try:
+        writer.sync()
+    except SpoolError:
+        pass
+for number in range(8):
+    attempt("open", number, writer.append_open, opened(number))
+    if number % 3:
+        attempt("final", number, writer.append_final, finished(number))
+    sync()
+writer.close()
+"""
+INJECTIONS = [
+    "fdatasync:error=EIO:when=2",
+    "fdatasync:error=EIO:when=3+",
+    "fdatasync:signal=KILL:when=4",
+    "fsync:error=EIO:when=2+2",
+    "fsync:signal=KILL:when=3",
+    "openat:error=ENOSPC:when=6",
+    "write:error=EIO:when=5 ftruncate:error=EIO",
+    "write:error=ENOSPC:when=5",
+    "write:error=EIO:when=4+3",
+    "write:signal=KILL:when=6",
+]
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_a_system_call_that_fails_costs_no_call(tmp_path: Path, injection: str) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed: it makes chosen system calls fail")
+    spool = tmp_path / "worker-0"
+    SpoolWriter.open(spool).close()
+    names = ",".join(part.split(":")[0] for part in injection.split())
+    # Only what touches this spool: its folder, and the segments of this start and the rotations after it.
+    first = 1 << 32
+    paths = [spool, *(spool / f"{first + at:020d}.seg" for at in range(60))]
+    watched = [word for path in paths for word in ("-P", str(path))]
+    log = tmp_path / "strace"
+    injected = [word for part in injection.split() for word in ("-e", f"inject={part}")]
+    command = ["strace", "-f", "-qq", "-o", str(log), *watched, "-e", f"trace={names}", *injected]
+    run = subprocess.run(
+        [*command, sys.executable, "-c", SCENARIO, str(spool)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "ptrace" in run.stderr:
+        pytest.skip("strace may not trace here")
+    assert "Traceback" not in run.stderr
+    assert "(INJECTED)" in log.read_text() or run.returncode == -signal.SIGKILL
+    told: dict[str, set[int]] = {"try": set(), "open": set(), "final": set()}
+    for line in run.stdout.splitlines():
+        word, number = line.split()
+        told[word].add(int(number))
+    assert told["try"]
+    SpoolWriter.open(spool).close()
+    rows = finals(spool)
+    completed = {number for number, row in zip(numbers(rows), rows, strict=True) if row.outcome is Outcome.COMPLETED}
+    assert told["open"] - set(numbers(rows)) == set(), "lost"
+    assert told["final"] - completed == set(), "lost the truth about"
+    assert set(numbers(rows)) - told["try"] == set(), "unexpected"
+    by_id = {row.event_id: row for row in rows}
+    assert all(by_id[row.event_id] == row for row in rows), "two truths"
