@@ -33,24 +33,27 @@ from metering.ledger.slots import slot_totals
 ROWS, ROWS_QUICK = 500_000, 100_000
 BATCH_ROWS = 10_000
 TEAMS = 100
+MODELS = {"gpt-5-2025-08-07": "openai", "gpt-5-mini": "openai", "claude-sonnet-4-5": "anthropic"}
 START_AT = datetime(2026, 10, 1, tzinfo=UTC)
-DAYS = 10
+ROWS_A_DAY = 250_000
 BAR_ROWS_PER_SECOND = 15_000
 
 Records = list[tuple[UsageEvent, bytes]]
 
 
 def make_records(first: int, count: int, total: int, chance: random.Random) -> Records:
-    """Calls `first` … of `total`, spread evenly over `DAYS`, of many teams and a few models."""
-    start_ms, span_ms = int(START_AT.timestamp() * 1000), DAYS * 86_400_000
+    """Calls `first` … of `total`, spread evenly, of many teams with a key each and a few models."""
+    start_ms, span_ms = int(START_AT.timestamp() * 1000), total * 86_400_000 // ROWS_A_DAY
     events = []
     for number in range(first, first + count):
         input_tokens, output_tokens = chance.randrange(50, 9000), chance.randrange(1, 900)
+        team = int(TEAMS * chance.random() ** 2)  # a few teams make most calls
+        model = chance.choice(list(MODELS))
         cached = chance.choice([None, 0, input_tokens // 2])
         began_ms = start_ms + number * span_ms // total
         event = UsageEvent(
             event_id=mint_event_id(began_ms, chance.getrandbits(74)),
-            provider_name=chance.choice(["openai", "anthropic"]),
+            provider_name=MODELS[model],
             operation_name="chat",
             dialect="openai.chat",
             outcome=Outcome.COMPLETED,
@@ -61,17 +64,13 @@ def make_records(first: int, count: int, total: int, chance: random.Random) -> R
                 "completion_tokens": output_tokens,
                 "details": {"cached": cached},
             },
-            request_model="gpt-5",
-            response_model=chance.choice(["gpt-5-2025-08-07", "gpt-5-mini", "claude-sonnet-4-5"]),
+            request_model=model,
+            response_model=model,
             response_id=f"resp_{chance.getrandbits(96):024x}",
             status=200,
             streamed=True,
             ended_at=START_AT + timedelta(milliseconds=began_ms - start_ms + 1500),
-            attribution=Attribution(
-                credential_id=f"key-{chance.randrange(TEAMS)}",
-                team=f"team-{chance.randrange(TEAMS)}",
-                environment="prod",
-            ),
+            attribution=Attribution(credential_id=f"key-{team}", team=f"team-{team}", environment="prod"),
         )
         events.append((event, hashlib.sha256(msgspec.json.encode(event)).digest()))
     return events

@@ -4,6 +4,7 @@ The lab drives the product the way a user does, through its command line: it kno
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from metering.errors import MeteringError
 START_SECONDS = 30.0
 STOP_SECONDS = 45.0  # longer than the sidecar drains
 POLL_SECONDS = 0.02
+PORTS = range(20_000, 30_000)
 
 
 class Program:
@@ -109,10 +111,19 @@ def last_words(log: Path) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on right now.
+
+    Never one that the system gives to outgoing connections: somebody who dials such a port while nobody listens
+    may be given the very same one, meet himself, and keep the listener from binding it.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

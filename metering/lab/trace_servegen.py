@@ -145,7 +145,7 @@ def _tenant_calls(
     dice = random.Random(f"{seed} {category} {model} {client}")
     part = _part(model, dice)
     cumulative = list(accumulate(weights))
-    common: dict[str, Any] = {"team": f"{model}-{client:03d}", "project": category, "dialect": part.dialect}
+    same: dict[str, Any] = {"team": f"{model}-{client:03d}", "project": category, "dialect": part.dialect}
     return [
         Call(
             at_ms=bucket * 1000 + dice.randrange(BUCKET_SECONDS * 1000),
@@ -153,7 +153,7 @@ def _tenant_calls(
             input_tokens=max(1, windows.draw(bucket, INPUT_FIELDS, dice.random())),
             output_tokens=max(1, windows.draw(bucket, OUTPUT_FIELDS, dice.random())),
             streamed=dice.random() < STREAMED_SHARE,
-            **common,
+            **same,
         )
         for bucket in dice.choices(seconds, cum_weights=cumulative, k=count)
     ]

@@ -52,7 +52,8 @@ def look_up_sql(named: Sequence[str]) -> str:
     arrays = ", ".join(_array(name) for name in named)
     conditions = [f"d.{name} = v.{name}" if name in named else f"d.{name} IS NULL" for name in DIMENSION_FIELDS]
     found = f"SELECT d.dimension_id FROM usage_dimension d WHERE {' AND '.join(conditions)}"  # noqa: S608 - ours
-    return f"SELECT v.ordinal, ({found}) FROM unnest({arrays}) WITH ORDINALITY AS v ({', '.join(named)}, ordinal)"
+    given = f"unnest({arrays}) WITH ORDINALITY AS v ({', '.join(named)}, ordinal)"
+    return f"SELECT v.ordinal, ({found}) FROM {given}"  # noqa: S608 - ours
 
 
 def _insert_sql() -> str:

@@ -22,6 +22,7 @@ NULL = "\\N"
 # Bytes of UTF-8. A dimension's names together must fit one index entry (2,700 bytes), and a client chooses some.
 NAME_BYTES_MAX = 128
 LONG_NAME_BYTES_MAX = 256
+YEAR_MAX = 9998  # Python's calendar ends with 9999
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")
 _NO_USAGE = "\t".join([NULL] * len(USAGE_COLUMNS))
@@ -95,6 +96,8 @@ def encode_all(records: Sequence[tuple[UsageEvent, bytes]]) -> tuple[list[Row], 
 def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
     """`event` as a row. `ValueError` or `OverflowError` if its id holds no time that a calendar has."""
     started_at, usage, attribution = event.started_at, event.usage, event.attribution
+    if started_at.year > YEAR_MAX:
+        raise ValueError(f"{event.event_id} begins in the year {started_at.year}: no partition reaches there")
     values = (
         str(ordinal),
         str(event.event_id),

@@ -27,7 +27,7 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_admitted", "_body_left", "_buffer", "_chunks", "_full", "_half_close", "_lingering", "_paused", "_relay",
-        "_request_open", "_transport", "_tunnelled", "call", "keep_alive", "seen_bytes", "sweeps", "write",
+        "_request_open", "_transport", "_tunnelled", "_write", "call", "keep_alive", "seen_bytes", "sweeps",
     )  # fmt: skip
     _transport: asyncio.Transport
 
@@ -50,7 +50,7 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accepted."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
-        self.write = self._transport.write
+        self._write = self._transport.write
         if not self._relay.welcome(self):
             self._refuse(Refusal(503, "This sidecar has as many connections as it may; try again later."))
 
@@ -103,6 +103,13 @@ class Downstream(asyncio.Protocol):
             self._read_buffer()
 
     # ── what the call asks for ────────────────────────────────────────────────────────────────────────
+
+    def send(self, data: bytes) -> None:
+        """Bytes of the answer."""
+        try:
+            self._write(data)
+        except RuntimeError:
+            pass  # uvloop: it broke in this very turn of the loop; connection_lost comes next
 
     def pause(self) -> None:
         """Read no more from the client for now."""

@@ -127,7 +127,7 @@ class Exchange:
         """A 1xx. HTTP/1.0 knows none."""
         self._replay = None
         if self.client is not None and not self.to_http10:
-            self.client.write(head.write_client(b""))
+            self.client.send(head.write_client(b""))
 
     def answer(self, head: ResponseHead, body: "Body") -> bytes:
         """The final head came: what the client gets of it. Written together with the first of the body."""
@@ -153,7 +153,7 @@ class Exchange:
         self.switched = True
         self.record.status = head.status
         if self.client is not None:
-            self.client.write(head.write_switch())
+            self.client.send(head.write_switch())
             self.client.tunnel()
 
     def pass_on(self, head: bytes, body: "Body") -> None:
@@ -161,7 +161,7 @@ class Exchange:
         client = self.client
         if client is not None:
             wire = body.content if self.to_http10 else body.wire
-            client.write(head + wire if head else wire)
+            client.send(head + wire if head else wire)
         if body.wire:
             self.record.feed(len(body.wire), body.content)
         if self.drained_from is not None and self._drained_enough():

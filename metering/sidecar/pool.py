@@ -34,10 +34,8 @@ class Pool:
                 return connection
         if self.connections < self._limits.upstream_connections:
             self.dial(call)
-        elif len(self._waiting) < self._limits.upstream_connections:
-            self._waiting.append(call)
         else:
-            call.fail(503, "Too many calls to this model are waiting; try again later.")
+            self._waiting.append(call)  # bounded: a waiting call holds one of the client connections
         return None
 
     def put(self, connection: UpstreamConnection) -> None:

@@ -18,6 +18,7 @@ from metering.sidecar.segment import (
     Header,
     Record,
     event_id_of,
+    event_key,
     first_sequence_of,
     list_segments,
     parse_header,
@@ -28,7 +29,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The beginning of a segment: its header and the ids of the records carried into it."""
 
     header: Header
-    carried: frozenset[UUID]
+    carried: frozenset[bytes]
 
 
 class Found(msgspec.Struct):
@@ -49,9 +50,15 @@ def recover(directory: Path) -> Found:
     """
     segments = list_segments(directory)
     found = Found(_next_boot(segments), 0, {}, None, 0, 0)
+    open_payloads: dict[bytes, bytes] = {}
     for segment in _needed(segments):
-        _read_segment(directory, segment, found)
+        _read_segment(directory, segment, found, open_payloads)
         found.last_sequence = max(found.last_sequence, first_sequence_of(segment) - 1)
+    for key, payload in open_payloads.items():
+        if event_id := event_id_of(key):
+            found.open_payloads[event_id] = payload
+        else:
+            found.corrupt_records += 1
     if found.next_sequence <= found.last_sequence:  # a file was renamed by hand
         found.next_sequence = (found.last_sequence // BOOT_SEQUENCES + 1) * BOOT_SEQUENCES
     return found
@@ -60,7 +67,7 @@ def recover(directory: Path) -> Found:
 def read_checkpoint(segment: Path) -> Checkpoint | None:
     """The beginning of `segment`; None where any of it is unreadable or missing."""
     header: Header | None = None
-    carried: set[UUID] = set()
+    carried: set[bytes] = set()
     records = 0
     for item in scan_segment(segment):
         if isinstance(item, Damage):
@@ -71,19 +78,19 @@ def read_checkpoint(segment: Path) -> Checkpoint | None:
             if header is None:
                 return None
         else:
-            event_id = event_id_of(item)
-            if event_id is None:
+            key = event_key(item)
+            if key is None:
                 return None
-            carried.add(event_id)
+            carried.add(key)
             records += 1
         if header is not None and records == header.carried:
             return Checkpoint(header, frozenset(carried))
     return None
 
 
-def open_at_end(segment: Path) -> dict[UUID, bytes]:
+def open_at_end(segment: Path) -> dict[bytes, bytes]:
     """Calls that `segment` opens and does not finish: the JSON of their last open record."""
-    open_payloads: dict[UUID, bytes] = {}
+    open_payloads: dict[bytes, bytes] = {}
     for item in scan_segment(segment):
         if isinstance(item, Record):
             _apply(item, open_payloads)
@@ -106,7 +113,7 @@ def _needed(segments: list[Path]) -> list[Path]:
     return needed[::-1]
 
 
-def _read_segment(directory: Path, segment: Path, found: Found) -> None:
+def _read_segment(directory: Path, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
     for item in scan_segment(segment):
         if isinstance(item, Damage):
             _set_aside(directory, segment, item, found)
@@ -114,7 +121,7 @@ def _read_segment(directory: Path, segment: Path, found: Found) -> None:
         found.last_sequence = max(found.last_sequence, item.sequence)
         if header := parse_header(item):
             found.source_id = header.source_id
-        elif not _apply(item, found.open_payloads):
+        elif not _apply(item, open_payloads):
             found.corrupt_records += 1
 
 
@@ -135,15 +142,15 @@ def _set_aside(directory: Path, segment: Path, damage: Damage, found: Found) -> 
         found.corrupt_records += 1
 
 
-def _apply(record: Record, open_payloads: dict[UUID, bytes]) -> bool:
+def _apply(record: Record, open_payloads: dict[bytes, bytes]) -> bool:
     """Follow a call from open to final; False if the record doesn't say whose it is."""
     if record.kind not in (OPEN, FINAL):
         return True
-    event_id = event_id_of(record)
-    if event_id is None:
+    key = event_key(record)
+    if key is None:
         return False
     if record.kind == OPEN:
-        open_payloads[event_id] = record.payload
+        open_payloads[key] = record.payload
     else:
-        open_payloads.pop(event_id, None)
+        open_payloads.pop(key, None)
     return True

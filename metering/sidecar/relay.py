@@ -95,7 +95,7 @@ class Relay:
 
     def count(self) -> Tally:
         """The counters, with this moment's gauges."""
-        tally, stats = self.tally, self._spool.stats
+        tally, stats = self.tally, self._spool.measure()
         tally.client_connections = len(self._clients)
         tally.upstream_connections = sum(pool.connections for pool in self._pools.values())
         tally.spool_bytes, tally.spool_corrupt_records = stats.bytes, stats.corrupt

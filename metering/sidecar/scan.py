@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
+from msgspec.structs import replace
 
 from metering.sidecar.segment import FINAL, HEADER, LINE_BYTES_MAX, OPEN, Record, parse_line, read_chunks
 
@@ -38,7 +40,7 @@ class Harm(StrEnum):
     TORN = "torn"  # the file ends within them: what a crash leaves of a write
 
 
-class Damage(NamedTuple):
+class Damage(msgspec.Struct, frozen=True, gc=False):
     """Bytes of a segment that are not as they were written."""
 
     offset: int
@@ -88,7 +90,7 @@ class Scanner:
         out = self._resolve() if self._bad else []
         last = out[-1] if out else None
         if isinstance(last, Damage) and last.harm is Harm.LOST and not last.data.endswith(b"\n"):
-            out[-1] = last._replace(harm=Harm.TORN)
+            out[-1] = replace(last, harm=Harm.TORN)
         return out
 
     def _resolve(self) -> list[Record | Damage]:
@@ -97,7 +99,7 @@ class Scanner:
         self._bad = bytearray()
         self.offset = start + len(run)
         if run.count(b"\n", 0, -1) == 1 and (record := self._mend(run.rstrip(b"\n"), start)):
-            return [Damage(start, run, Harm.BIT), record._replace(end=self.offset)]
+            return [Damage(start, run, Harm.BIT), replace(record, end=self.offset)]
         out: list[Record | Damage] = []
         for line in _split_lines(run):
             found = self._read_bad_line(line, start)
@@ -114,11 +116,11 @@ class Scanner:
         end = start + len(line)
         if len(line) == len(body):  # the file ends here
             if record := parse_line(body, start):
-                return [record._replace(end=end)]  # whole but for the newline: the write was cut at its last byte
+                return [replace(record, end=end)]  # whole but for the newline: the write was cut at its last byte
             if record := parse_line(body[:-1], start):
-                return [Damage(start, line, Harm.NEWLINE), record._replace(end=end)]
+                return [Damage(start, line, Harm.NEWLINE), replace(record, end=end)]
         if record := self._mend(body, start):
-            return [Damage(start, line, Harm.BIT), record._replace(end=end)]
+            return [Damage(start, line, Harm.BIT), replace(record, end=end)]
         for match in islice(_START.finditer(body, 1), GLUED_MAX):
             second = parse_line(body[match.start() :], start + match.start())
             if second is None:
@@ -126,7 +128,7 @@ class Scanner:
             first = parse_line(body[: match.start() - 1], start)
             harm = Harm.NEWLINE if first else Harm.LOST
             damage = Damage(start, line[: match.start()], harm)
-            return [damage, *([first] if first else []), second._replace(end=end)]
+            return [damage, *([first] if first else []), replace(second, end=end)]
         return [Damage(start, line, Harm.LOST)]
 
     def _mend(self, line: bytes, offset: int) -> Record | None:
@@ -171,7 +173,7 @@ def _split_lines(run: bytes) -> list[bytes]:
 def _join(one: Record | Damage, other: Record | Damage) -> Damage | None:
     """Neighbouring lost lines as one damage; None if they are anything else."""
     if isinstance(one, Damage) and isinstance(other, Damage) and one.harm == other.harm == Harm.LOST:
-        return one._replace(data=one.data + other.data)
+        return replace(one, data=one.data + other.data)
     return None
 
 

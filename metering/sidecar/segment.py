@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 from zlib import crc32
 
@@ -30,10 +29,11 @@ OPEN = b"O"
 FINAL = b"F"
 
 _NAME = re.compile(r"\d{20}\.seg")
+_KEY_START = b'{"event_id":"'
 _READ_BYTES = 1024 * 1024
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One good line. `payload` is its JSON; `end` the offset behind its newline."""
 
     sequence: int
@@ -101,11 +101,23 @@ def parse_header(record: Record) -> Header | None:
     return header if header.format == FORMAT else None
 
 
-def event_id_of(record: Record) -> UUID | None:
-    """Whose call an open or final record is about; None if its JSON doesn't say."""
+def event_key(record: Record) -> bytes | None:
+    """Whose call an open or final record is about: the id's text; None if the JSON doesn't say."""
+    payload = record.payload
+    # The id comes first in what we write. Recovery asks this of each record of a segment: no decoding then.
+    if payload.startswith(_KEY_START) and payload[49:50] == b'"':
+        return payload[13:49]
     try:
-        return _decode_key(record.payload).event_id
+        return str(_decode_key(payload).event_id).encode()
     except msgspec.DecodeError:
+        return None
+
+
+def event_id_of(key: bytes) -> UUID | None:
+    """The id that an `event_key` spells; None if it spells none."""
+    try:
+        return UUID(key.decode())
+    except ValueError:
         return None
 
 

@@ -50,7 +50,7 @@ class SegmentLog:
         self._names_changed = False
         self._finals: list[tuple[int, bytes]] = []  # sequence and JSON of finals that no sync covers yet
         self._finals_dropped = False
-        self._rewrite = False  # a sync failed: those finals must be written anew
+        self.must_rewrite = False  # a sync failed, and what it was to cover is not written anew yet
 
     def begin(self, next_sequence: int, last: int, source_id: UUID, boot_id: UUID) -> None:
         """Go on after what an earlier writer left; the first `write` makes a segment."""
@@ -83,7 +83,7 @@ class SegmentLog:
         All copies go out in one write. If that fails the old segment stays the active one, and the sequences
         are not used again: a reader may have seen them.
         """
-        finals = self._read_finals() if self._rewrite else []
+        finals = self._read_finals() if self.must_rewrite else []
         opens = list(self._carry())
         first = self._next
         header = Header(
@@ -107,9 +107,9 @@ class SegmentLog:
         self.last = self._next - 1
         self.bytes += segment.size
         self.rotations += 1
-        if self._rewrite:
+        if self.must_rewrite:
             self._finals = [(self.last, payload) for payload in finals]
-            self._rewrite = self._finals_dropped = False
+            self.must_rewrite = self._finals_dropped = False
         return segment
 
     def seal(self) -> None:
@@ -130,7 +130,7 @@ class SegmentLog:
         names_fd = self._directory_fd if self._names_changed else None
         self._names_changed = self.dirty = False
         # While finals of a failed sync are not written anew, no later sync covers them.
-        return SyncJob(fds, sealed, names_fd, self.synced if self._rewrite else self.last)
+        return SyncJob(fds, sealed, names_fd, self.synced if self.must_rewrite else self.last)
 
     def take_back(self, job: SyncJob, *, failed: bool) -> None:
         """Account for an ended job. After a failure the active segment is sealed: a file whose sync failed is
@@ -144,7 +144,7 @@ class SegmentLog:
             self._finals_dropped = self._finals_dropped and job.upto < self.last
             return
         self._names_changed = self._names_changed or job.directory_fd is not None
-        self._rewrite = True
+        self.must_rewrite = True
         for fd in self._sealed:
             os.close(fd)
         self._sealed = []

@@ -18,12 +18,16 @@ def read_source_id(directory: Path) -> UUID | None:
 
 
 def settle_source_id(directory: Path, from_header: UUID | None, *, emptied: bool) -> UUID:
-    """Read or create the identity. A spool `emptied` by hand counts from 1 again, so it is a new source:
-    under its old name the ledger would take its first records for shipped ones. `OSError` if it can't be written.
+    """Read or create the identity; `OSError` if it can't be written.
+
+    A damaged file is restored from a segment's header. A spool whose file was deleted is a new source: that is how
+    a copied spool gets a name of its own. So is one `emptied` by hand: it counts from 1 again, and under its old
+    name the ledger would take its first records for shipped ones.
     """
     known = read_source_id(directory)
     if known is not None and not emptied:
         return known
-    source_id = from_header or uuid.uuid4()
+    is_damaged = (directory / SOURCE_ID).exists() and not emptied
+    source_id = from_header if is_damaged and from_header else uuid.uuid4()
     write_whole(directory / SOURCE_ID, f"{source_id}\n".encode())
     return source_id

@@ -25,7 +25,7 @@ from metering.sidecar.source_id import settle_source_id
 from metering.sidecar.spool_lock import lock_directory
 
 MAX_BYTES = 10 * 1024**3
-DEFERRED_SECONDS = 1.0  # how often finals that the disk refused are tried again without traffic
+RETRY_SECONDS = 1.0  # how often what the disk refused is tried again without traffic
 
 _encode = msgspec.json.Encoder().encode
 
@@ -103,7 +103,7 @@ class SpoolWriter:
     @property
     def degraded(self) -> bool:
         """Whether the last sync failed or the disk refused a final: a power loss now may cost certainty."""
-        return bool(self._sync_failures or self._deferred)
+        return bool(self._sync_failures or self._log.must_rewrite or self._deferred)
 
     def append_open(self, event: UsageEvent) -> int:
         """Record that a call is forwarded, or amend that record; its sequence.
@@ -161,13 +161,13 @@ class SpoolWriter:
     def start_syncing(self, loop: AbstractEventLoop) -> None:
         """From now on sync within 20 ms of an append, in a thread, and report to `loop`."""
         self._loop = loop
-        self._sync = GroupSync(loop, self._log.take_job, self._take_back)
+        self._sync = GroupSync(loop, self._take_job, self._take_back)
         if self._log.dirty:
             self._sync.want()
 
     def sync(self) -> None:
         """Sync here and now. `SpoolError` if the disk fails it: what it held is then written to a new segment."""
-        job = self._log.take_job()
+        job = self._take_job()
         error = run_job(job)
         self._take_back(job, error)
         if error:
@@ -287,14 +287,14 @@ class SpoolWriter:
 
     def _defer(self, key: int, payload: bytes) -> None:
         if not self._deferred and self._loop is not None:
-            self._loop.call_later(DEFERRED_SECONDS, self._retry_deferred)
+            self._loop.call_later(RETRY_SECONDS, self._retry_deferred)
         self._deferred[key] = payload
 
     def _retry_deferred(self) -> None:
         if self._lock_fd >= 0:
             self._write_deferred()
         if self._deferred and self._loop is not None and self._lock_fd >= 0:
-            self._loop.call_later(DEFERRED_SECONDS, self._retry_deferred)
+            self._loop.call_later(RETRY_SECONDS, self._retry_deferred)
 
     def _write_deferred(self) -> None:
         """Write the finals the disk refused before, as far as it takes them now."""
@@ -305,15 +305,24 @@ class SpoolWriter:
                 return
             self._forget(key)
 
+    def _take_job(self) -> SyncJob:
+        if self._log.must_rewrite:
+            self._start_over()
+        return self._log.take_job()
+
     def _take_back(self, job: SyncJob, error: OSError | None) -> None:
         self._log.take_back(job, failed=error is not None)
-        if error is None:
-            self._syncs += 1
-            self._sync_failures = 0
-        else:
+        if error is not None:
             self._syncs_failed += 1
             self._sync_failures += 1
             self._start_over()
+            if self._sync is not None:
+                self._sync.want()
+        elif not self._log.must_rewrite:
+            self._syncs += 1
+            self._sync_failures = 0
+        elif self._loop is not None:
+            self._loop.call_later(RETRY_SECONDS, self._retry_sync)
         waiting, self._waiting = self._waiting, []
         for sequence, callback in waiting:
             if sequence <= self._log.synced or self._sync_failures > 1:
@@ -321,14 +330,16 @@ class SpoolWriter:
             else:
                 self._waiting.append((sequence, callback))
 
+    def _retry_sync(self) -> None:
+        if self._sync is not None:
+            self._sync.want()
+
     def _start_over(self) -> None:
-        """After a failed sync: write what it held to a new segment, and have that one synced."""
+        """After a failed sync: write what it held to a new segment, for the next sync to cover."""
         try:
             self._log.rotate()
         except OSError:
-            return  # the next append tries again
-        if self._sync is not None:
-            self._sync.want()
+            return  # the next append or sync tries again
 
     def _call_soon(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:

@@ -147,8 +147,8 @@ def _finish_segment(directory: Path, segment: Path, later: list[Path], batch: Ba
     except FileNotFoundError:
         return
     for checkpoint in [following, *map(read_checkpoint, later[1:])]:
-        for event_id in checkpoint.carried if checkpoint else ():
-            open_payloads.pop(event_id, None)
+        for key in checkpoint.carried if checkpoint else ():
+            open_payloads.pop(key, None)
     for payload in open_payloads.values():
         batch.finals.append((segment, Record(0, FINAL, payload, 0, 0)))
         batch.finals_bytes += len(payload)

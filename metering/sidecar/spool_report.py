@@ -17,6 +17,7 @@ from metering.sidecar.segment import (
     OPEN,
     Record,
     event_id_of,
+    event_key,
     list_segments,
     parse_header,
     spool_error,
@@ -102,13 +103,13 @@ def report_spool(directory: Path) -> SpoolReport:
     )
     kept = {path.name for path in (directory / QUARANTINE).glob("*")}
     report.quarantined = len(kept)
-    open_ids: set[UUID] = set()
+    open_keys: set[bytes] = set()
     before: _SegmentReading | None = None
     segments = list_segments(directory)
     for path in segments:
         try:
             reading = _SegmentReading(path, kept, is_live=report.in_use and path == segments[-1])
-            reading.read(open_ids, before)
+            reading.read(open_keys, before)
         except FileNotFoundError:
             continue  # shipped and retired as we read
         except OSError as error:
@@ -117,7 +118,7 @@ def report_spool(directory: Path) -> SpoolReport:
         report.places += reading.places
         report.bytes += reading.report.bytes
         before = reading
-    report.open_calls = len(open_ids)
+    report.open_calls = len(open_keys)
     return report
 
 
@@ -132,7 +133,7 @@ class _SegmentReading:
         self._path = path
         self._is_live = is_live
 
-    def read(self, open_ids: set[UUID], before: "_SegmentReading | None") -> None:
+    def read(self, open_keys: set[bytes], before: "_SegmentReading | None") -> None:
         """Read it all, behind the segment `before` it if that is still there."""
         for item in scan_segment(self._path):
             if isinstance(item, Damage):
@@ -145,21 +146,22 @@ class _SegmentReading:
                     self._add_missing(item, before.report.last_sequence, header.after, explained=before.is_explained)
             elif last is not None and item.sequence != last + 1:
                 self._add_missing(item, last, item.sequence - 1, explained=False)
-            self._count(item, open_ids)
+            self._count(item, open_keys)
 
-    def _count(self, record: Record, open_ids: set[UUID]) -> None:
+    def _count(self, record: Record, open_keys: set[bytes]) -> None:
         report = self.report
         report.first_sequence = report.first_sequence or record.sequence
         report.last_sequence = record.sequence
-        if record.kind == HEADER or (event_id := event_id_of(record)) is None:
+        if record.kind == HEADER or (key := event_key(record)) is None:
             return
         if record.kind == OPEN:
             report.opens += 1
-            open_ids.add(event_id)
+            open_keys.add(key)
         elif record.kind == FINAL:
             report.finals += 1
-            open_ids.discard(event_id)
-        if event_id.version == 7:
+            open_keys.discard(key)
+        event_id = event_id_of(key)
+        if event_id is not None and event_id.version == 7:
             at = started_at(event_id)
             report.first_at = min(report.first_at or at, at)
             report.last_at = max(report.last_at or at, at)

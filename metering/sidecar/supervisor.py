@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from metering.errors import MeteringError, SpoolLocked
+from metering.errors import MeteringError, SpoolError, SpoolLocked
 from metering.sidecar.admin import HEAD_BYTES_MAX, Admin
 from metering.sidecar.children import Child, WorkerChild
 from metering.sidecar.config import SidecarConfig
@@ -174,7 +174,7 @@ def _lock(directory: Path) -> int:
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise MeteringError(f"can't write to {directory}: {error.strerror}; name another [spool] dir") from None
+        raise SpoolError(f"can't write to {directory} ({error.strerror}): name another [spool] dir") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -89,7 +89,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
-        self._transport.write(data)
+        try:
+            self._transport.write(data)
+        except RuntimeError:
+            pass  # uvloop: it broke in this very turn of the loop; connection_lost comes next
 
     def pause(self) -> None:
         """Read no more of the answer for now."""

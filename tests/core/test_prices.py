@@ -138,6 +138,8 @@ def test_a_region_named_beats_one_unnamed() -> None:
     book = PriceBook([price("1"), price("2", region="eu-west-1")])
     assert found(book, KEY._replace(region="EU-West-1")) == "2"
     assert found(book, KEY._replace(region="us")) == "1"
+    book = PriceBook([price("1", kind=CONTRACTED), price("2", region="eu")])
+    assert found(book, KEY._replace(region="eu")) == "2"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,8 @@ def test_boundaries_are_where_a_price_in_use_changes() -> None:
     ]
     book = PriceBook(rows)
     assert boundaries(book, [KEY._replace(model="unused")], OCTOBER) == [october(12)]
+    begins = PriceBook([price("1", effective_from=october(7)), price("9", effective_from=OCTOBER.end_at, model="m2")])
+    assert boundaries(begins, [KEY, KEY._replace(model="m2")], OCTOBER) == [october(7)]
     cuts = boundaries(book, [KEY, KEY], OCTOBER)
     assert cuts[:3] == [october(1, 1), october(1, 23), october(2, 1)]
     assert october(10) in cuts

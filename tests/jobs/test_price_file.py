@@ -109,6 +109,7 @@ def test_exact_names_come_before_patterns_and_patterns_in_file_order(tmp_path: P
         (ROW + 'currency = "$"', "ISO 4217"),
         (ROW + 'effective_from = "soon"', "is not a date"),
         (ROW + "effective_from = 2026-10-01T00:07:00Z", "quarter-hour"),
+        ('zone = "Asia/Tokyo"\n' + ROW + "effective_from = 0001-01-01", "too far away"),
         (ROW + "effective_from = 2026-10-02\neffective_to = 2026-10-01", "before it begins"),
         (ROW + 'daily_from = "25:00"\ndaily_to = "01:00"', "not a time of day"),
         (ROW + "context_over_tokens = 100_000", "not one of 32000, 128000"),

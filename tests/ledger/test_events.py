@@ -160,9 +160,10 @@ def test_records_no_row_can_hold_are_set_aside_and_the_others_stored(engine: Eng
         an_event(104, attempt=2**40),
         an_event(105, event_id=uuid4()),
         an_event(106, event_id=UUID(int=(2**128 - 1) & ~(0xF << 76) | 7 << 76)),
+        an_event(107, datetime(9999, 12, 31, tzinfo=UTC)),
     ]
     mixed = [*good[:7], *bad[:3], *good[7:], *bad[3:]]
-    assert ship(engine, mixed) == ShipResult(inserted=20, duplicates=0, conflicts=0, refused=6)
+    assert ship(engine, mixed) == ShipResult(inserted=20, duplicates=0, conflicts=0, refused=7)
     assert set(stored(engine)) == {event.event_id for event in good}
     assert {event_id for _, event_id in set_aside(engine)} == {event.event_id for event in bad}
 

@@ -12,11 +12,11 @@ def main(gguf: str) -> None:
     """Serve on any free port of the loopback, with /metrics."""
     params = xllamacpp.CommonParams()
     params.model.path = gguf
-    params.n_ctx = 2048
+    params.n_ctx = 1024
     params.n_parallel = 2
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = 1  # more would spin for cores that the tests beside need
     params.warmup = False
     params.endpoint_metrics = True
     server = xllamacpp.Server(params)

@@ -82,7 +82,7 @@ def headers(team: str) -> dict[str, str]:
 
 
 def speak_openai(base: str) -> None:
-    ask: Any = {"model": "smollm2", "max_tokens": 8, "temperature": 0}
+    ask: Any = {"model": "smollm2", "max_tokens": 4, "temperature": 0}
     messages: Any = [{"role": "user", "content": "Name three colours of the rainbow."}]
     client_headers = headers("colours")
     with OpenAI(base_url=f"{base}/openai/v1", api_key="none", default_headers=client_headers, max_retries=0) as client:
@@ -95,7 +95,7 @@ def speak_openai(base: str) -> None:
 
 
 def speak_anthropic(base: str) -> None:
-    ask: Any = {"model": "smollm2", "max_tokens": 8, "temperature": 0}
+    ask: Any = {"model": "smollm2", "max_tokens": 4}
     messages: Any = [{"role": "user", "content": "Name three rivers of Europe, the longest one first."}]
     client_headers = headers("rivers")
     with Anthropic(

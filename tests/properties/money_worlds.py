@@ -17,23 +17,25 @@ from tests.worlds import OCTOBER, dimension, price
 
 METERS = (Meter.INPUT, Meter.CACHE_READ_INPUT, Meter.OUTPUT, Meter.REASONING_OUTPUT)
 BANDS = (0, 128_000, 200_000)
+# Three of four stretches have a price. Few cuts and few kinds of calls, so that they meet.
+AMOUNTS = st.sampled_from((None, "0.001", "2.5", "100"))
 SLOTS = int((OCTOBER.end_at - OCTOBER.start_at) / timedelta(minutes=15))
 Event = tuple[datetime, Dimension, dict[Meter, int]]
 
 
 @st.composite
 def price_rows(draw: st.DrawFn) -> list[SkuPrice]:
-    """Rows for two models that never overlap: each SKU's time is cut into stretches, some of them without a price."""
+    """Rows for one model that never overlap: each SKU's time is cut into stretches, some of them without a price."""
     rows = []
-    for model in ("m", "n"):
-        for meter in METERS:
-            for facts in draw(st.lists(st.sampled_from(SKUS), unique_by=str, max_size=3)):
-                cuts = sorted(draw(st.sets(st.integers(1, SLOTS - 1), max_size=2)))
-                edges = [None, *(OCTOBER.start_at + timedelta(minutes=15 * cut) for cut in cuts), None]
-                for start_at, end_at in pairwise(edges):
-                    if amount := draw(st.none() | st.decimals(0, 100, places=3)):
-                        span = {"effective_from": start_at, "effective_to": end_at}
-                        rows.append(price(str(amount), meter, model=model, **facts, **span))
+    for meter in METERS:
+        chosen = draw(st.integers(0, 2 ** len(SKUS) - 1))
+        for facts in (sku for bit, sku in enumerate(SKUS) if chosen >> bit & 1):
+            cuts = sorted(draw(st.sets(st.sampled_from(range(24, SLOTS - 1, 73)), max_size=2)))
+            edges = [None, *(OCTOBER.start_at + timedelta(minutes=15 * cut) for cut in cuts), None]
+            for start_at, end_at in pairwise(edges):
+                if amount := draw(AMOUNTS):
+                    span = {"effective_from": start_at, "effective_to": end_at}
+                    rows.append(price(amount, meter, **facts, **span))
     return rows
 
 
@@ -52,7 +54,7 @@ DIMENSIONS = tuple(
     dimension(number, model=model, service_tier=tier, context_band=band, region=region, team=team)
     for number, (model, tier, band, region, team) in enumerate(
         (model, tier, band, region, team)
-        for model in ("m", "n", "unknown")
+        for model in ("m", "m", "m", "unknown")
         for tier in (None, "batch")
         for band in BANDS
         for region in (None, "eu")
@@ -62,10 +64,10 @@ DIMENSIONS = tuple(
 
 
 def usage_events() -> st.SearchStrategy[list[Event]]:
-    """Up to 12 calls anywhere in October."""
-    quantities = st.dictionaries(st.sampled_from(METERS), st.integers(1, 10**6), max_size=3)
+    """4 to 20 calls anywhere in October."""
+    quantities = st.dictionaries(st.sampled_from(METERS), st.integers(1, 10**6), min_size=1, max_size=3)
     instants = st.integers(0, SLOTS * 900 - 1).map(lambda second: OCTOBER.start_at + timedelta(seconds=second))
-    return st.lists(st.tuples(instants, st.sampled_from(DIMENSIONS), quantities), max_size=12)
+    return st.lists(st.tuples(instants, st.sampled_from(DIMENSIONS), quantities), min_size=4, max_size=20)
 
 
 def count_segments(events: list[Event], cuts: list[datetime]) -> list[SlotTotal]:

@@ -72,7 +72,7 @@ def test_rotation_carries_the_open_calls(tmp_path: Path) -> None:
     for segment in segments[1:]:
         checkpoint = read_checkpoint(segment)
         assert checkpoint is not None
-        assert opened(0).event_id in checkpoint.carried
+        assert str(opened(0).event_id).encode() in checkpoint.carried
     writer.close()
     for segment in list_segments(tmp_path)[:-1]:
         segment.unlink()  # recovery needs only the last one
@@ -160,6 +160,20 @@ def test_appends_are_synced_without_anyone_waiting(tmp_path: Path) -> None:
     assert asyncio.run(append()) == 1
 
 
+def test_what_is_appended_during_a_sync_gets_one_of_its_own(tmp_path: Path) -> None:
+    async def append() -> None:
+        writer = SpoolWriter.open(tmp_path)
+        writer.start_syncing(asyncio.get_running_loop())
+        sequence = writer.append_open(opened(1))
+        writer.on_synced(sequence, lambda: None)  # begins a sync at once
+        writer.append_final(finished(1))
+        while writer.measure().unsynced:  # noqa: ASYNC110 - nobody waits: that is the point
+            await asyncio.sleep(0.005)
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(append(), 20))
+
+
 def test_an_unusable_directory_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match=r"can't open spool .*file.*check the disk"):
@@ -191,7 +205,7 @@ def test_an_emptied_spool_is_a_new_source(tmp_path: Path) -> None:
     emptied.close()
 
 
-def test_a_lost_source_id_is_read_from_the_segments(tmp_path: Path) -> None:
+def test_a_damaged_source_id_is_read_from_the_segments_a_deleted_one_is_new(tmp_path: Path) -> None:
     writer = SpoolWriter.open(tmp_path)
     first = writer.source_id
     writer.close()
@@ -199,6 +213,10 @@ def test_a_lost_source_id_is_read_from_the_segments(tmp_path: Path) -> None:
     again = SpoolWriter.open(tmp_path)
     assert again.source_id == first
     again.close()
+    (tmp_path / "source.id").unlink()  # what the operator of a copied spool is told to do
+    copied = SpoolWriter.open(tmp_path)
+    assert copied.source_id != first
+    copied.close()
 
 
 def test_finals_without_open_are_taken(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 
 from metering.core.event import Outcome
 from metering.errors import SpoolError
+from metering.sidecar.scan import Harm
+from metering.sidecar.segment import list_segments
 from metering.sidecar.spool import SpoolWriter
-from tests.sidecar.spool_calls import ROOT, finals, finished, numbers, opened, start_python
+from tests.sidecar.spool_calls import ROOT, damages, finals, finished, numbers, opened, start_python
 
 SEED = 20261122
 
@@ -65,6 +68,35 @@ def test_a_failed_sync_is_not_retried_on_the_same_file(tmp_path: Path) -> None:
         os.close(fd)
 
 
+def test_what_a_failed_sync_held_is_not_called_synced_before_it_is_written_again(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    sequence = writer.append_final(finished(1))
+    told: list[str] = []
+    writer.on_synced(sequence, lambda: told.append("synced"))
+    active = writer._log._active
+    assert active is not None
+    reader, pipe = os.pipe()
+    os.dup2(pipe, active.fd)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))  # no file can be opened: no new segment either
+    try:
+        with pytest.raises(SpoolError):
+            writer.sync()
+        writer.sync()  # there is nothing to sync, so this goes well
+        assert told == []
+        assert writer.degraded
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    writer.sync()
+    assert told == ["synced"]
+    assert not writer.measure().degraded
+    list_segments(tmp_path)[0].unlink()
+    assert finals(tmp_path) == [finished(1)]
+    writer.close()
+    for fd in (reader, pipe):
+        os.close(fd)
+
+
 def test_waiting_clients_are_let_go_when_the_disk_is_dead(tmp_path: Path) -> None:
     writer = SpoolWriter.open(tmp_path)
     told: list[str] = []
@@ -106,15 +138,31 @@ print(written)
 """
 
 
-def test_a_write_cut_short_leaves_no_half_line_before_a_good_one(tmp_path: Path) -> None:
+def test_a_write_cut_short_leaves_no_half_line(tmp_path: Path) -> None:
     process = start_python(HALF, str(tmp_path))
     out, complaints = process.communicate()
     assert complaints == ""
     written = json.loads(out)
     assert len(written) == 99
     assert numbers(finals(tmp_path)) == written
-    data = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("*.seg")))
-    assert all(line[8:9] == b" " and line.endswith(b"}") for line in data.splitlines())
+    assert damages(tmp_path) == []
+
+
+def test_a_half_line_that_cannot_be_cut_ends_its_segment(tmp_path: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed: it makes chosen system calls fail")
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=ftruncate", "-e", "inject=ftruncate:error=EIO"]
+    run = subprocess.run(
+        [*strace, sys.executable, "-c", HALF, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "ptrace" in run.stderr:
+        pytest.skip("strace may not trace here")
+    written = json.loads(run.stdout)
+    assert len(written) == 99
+    assert numbers(finals(tmp_path)) == written
+    # The half line is still there, the last of its segment: nothing stands behind it on its line.
+    assert [damage.harm for damage in damages(tmp_path)] == [Harm.TORN]
+    assert len(list_segments(tmp_path)) == 2
 
 
 FULL = """

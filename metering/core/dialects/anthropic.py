@@ -92,6 +92,7 @@ class AnthropicMessages(Meaning):
         )
 
     def _take(self, answer: _Answer, found: Found) -> None:
+        found.failed = found.failed or answer.type == "error" or bool(answer.error)
         if answer.type == "message_start" and answer.message:
             self._take_message(_decode_answer(answer.message), found)
         elif answer.type == "message_delta":
@@ -100,9 +101,7 @@ class AnthropicMessages(Meaning):
             found.final = found.final or stopped
         elif answer.type == "message_stop":
             found.final = True
-        elif answer.type == "error" or answer.error:
-            found.failed = True
-        elif answer.type in (None, "message"):
+        elif answer.type in (None, "message", "error"):
             self._take_message(answer, found)
 
     def _take_message(self, message: _Answer, found: Found) -> None:

@@ -115,12 +115,13 @@ class Decoding:
     __slots__ = ("_codec", "_decoded_bytes", "_encoded_bytes", "_sink", "_slice", "readable")
 
     def __init__(self, encoding: str, sink: Sink) -> None:
-        self._codec = open_codec(encoding)
+        codec = open_codec(encoding)
+        self._codec = codec or _Plain()
         self._sink = sink
         self._slice = bytearray()
         self._encoded_bytes = 0
         self._decoded_bytes = 0
-        self.readable = self._codec is not None
+        self.readable = codec is not None
 
     def feed(self, chunk: bytes) -> None:
         """Collect encoded bytes; decode them when a slice is full."""
@@ -137,8 +138,6 @@ class Decoding:
             self._decode()
 
     def _decode(self) -> None:
-        if self._codec is None:
-            return
         encoded, self._slice = bytes(self._slice), bytearray()
         first = not self._encoded_bytes
         self._encoded_bytes += len(encoded)

@@ -1,5 +1,6 @@
 """What has been found while an answer is read, and what a meaning has to offer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar
 
@@ -47,27 +48,27 @@ class Found:
         self.idle = False  # the answer says that no model ran
 
 
-class Meaning:
+class Meaning(ABC):
     """What the JSON texts of a family of dialects mean. Stateless: notes go to `Found`."""
 
     members: ClassVar[Collection[str]] = ()  # looked for where only the ends of a document were kept
     cut_depth: ClassVar[int] = 1  # how deep they stand in a stream's frame
 
+    @abstractmethod
     def read(self, text: bytes, found: Found) -> bool:
         """Take what one JSON text tells; False if it is not a JSON object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_members(self, members: dict[str, Any], found: Found) -> None:
         """Take what the whole members of a cut document tell."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_stream(self, stream: Stream, found: Found) -> bool:
         """Take what a stream tells; whether it ended as the dialect says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def usage(self, found: Found) -> Usage | None:
         """The usage in what was found; None if nothing was reported."""
-        raise NotImplementedError
 
     def read_names(self, stream: Stream, found: Found) -> None:
         """Open the first frames until the answer has told its model and id."""

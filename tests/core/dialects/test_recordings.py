@@ -1,6 +1,7 @@
 """Our own small recordings, one behaviour a file; the expected usage stands in each."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,45 @@ def test_a_call_that_is_not_understood(status: int, source: str, failed: bool) -
     assert (reading.usage, reading.usage_source, reading.failed) == (None, UsageSource(source), failed)
 
 
-def test_an_error_with_usage_is_reported() -> None:
-    reading = _read("/v1/chat/completions", '{"error":{"code":502},"usage":{"prompt_tokens":3}}', status=502)
+@pytest.mark.parametrize(
+    ("path", "name"), [("/v1/chat/completions", "prompt_tokens"), ("/v1/messages", "input_tokens")]
+)
+def test_an_error_with_usage_is_reported(path: str, name: str) -> None:
+    reading = _read(path, json.dumps({"error": {"code": 502}, "usage": {name: 3}}), status=502)
     assert (reading.usage_source, reading.failed) == (UsageSource.REPORTED, True)
+
+
+def test_a_stream_may_stop_without_saying_why() -> None:
+    start = 'data: {"type":"message_start","message":{"usage":{"input_tokens":3}}}\n\n'
+    delta = 'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":4}}\n\n'
+    stop = 'data: {"type":"message_stop"}\n\n'
+    assert _read("/v1/messages", start + delta).usage_source is UsageSource.PARTIAL
+    assert _read("/v1/messages", start + delta + stop).usage_source is UsageSource.REPORTED
+    assert _read("/v1/messages", start + delta + 'data: "message_stop"\n\n').usage_source is UsageSource.PARTIAL
+
+
+def test_the_last_frame_that_can_be_read_counts() -> None:
+    timings = 'data: {"timings":{"prompt_n":3,"predicted_n":4}}\n\ndata: {"timings":{"prompt_n":9\n\n'
+    usage = _read("/v1/chat/completions", timings).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (3, 4)
+    cut = 'data: {"type":"response.completed","response":{"usage":{"input_tokens":3}\n\n'
+    assert _read("/v1/responses", cut).usage_source is UsageSource.UNKNOWN
+
+
+def test_cache_lifetimes_alone_make_the_total() -> None:
+    split = '{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":null}'
+    usage = _read("/v1/messages", f'{{"usage":{{"input_tokens":1,"cache_creation":{split}}}}}').usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.cache_write_input_tokens, usage.cache_write_5m_input_tokens) == (21, 20, 20)
+
+
+def test_choices_and_items_that_are_odd_cost_only_what_they_would_have_told() -> None:
+    assert _read("/v1/chat/completions", '{"choices":[7,{"usage":{"prompt_tokens":3}}]}').usage is None
+    odd = '{"output":[7,{"type":"web_search_call"}],"usage":{"input_tokens":3,"output_tokens":4}}'
+    usage = _read("/v1/responses", odd).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.web_search_requests) == (3, None)
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat"])
@@ -104,6 +141,7 @@ def test_an_error_with_usage_is_reported() -> None:
         "[1,2]",
         '{"usage":7,"id":7,"model":[],"choices":7,"response":7,"message":7,"delta":7,"output":7,"x_groq":7}',
         '{"type":"message_start","message":7}',
+        '{"type":"message_start"}',
         '{"type":"message_delta","delta":7,"usage":{"output_tokens":[]}}',
         '{"type":"response.completed","response":{"usage":{"input_tokens":{}}}}',
         'data: {"usage":{}}\n\ndata: {"timings":{"prompt_n":-1}}\n\n',

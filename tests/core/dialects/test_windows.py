@@ -128,3 +128,11 @@ def test_members_of_the_ends_of_a_document(depth: int) -> None:
     assert tail_members(text, names, depth) == expected
     assert "e" not in head_members(text[: -depth - 1], names, depth)
     assert tail_members(text[: -depth - 2], names, depth) == {}
+
+
+def test_a_quote_that_is_never_closed_ends_the_search() -> None:
+    assert head_members(b'{"a":1,"b":"never', ("a", "b")) == {"a": 1}
+    assert tail_members(b'"a":1,"b":"never}', ("a", "b")) == {}
+    assert tail_members(b'"a":1}}', ("a",)) == {}
+    assert tail_members(b'"a":1,"b":{"c":"a"}}', ("a",)) == {"a": 1}
+    assert tail_members(b'{"a":1},' * 9 + b'"b":2}', ("a", "b")) == {"b": 2}
