@@ -66,7 +66,7 @@ def template_database(postgres_url: str) -> str:
     name = _template(folder)
     with (folder / "template.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():
+        if not lock.seek(0, os.SEEK_END):  # asked under the lock: another worker may have built it meanwhile
             _execute(postgres_url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
             _execute(postgres_url, "CREATE DATABASE {}", name)
             migrate.upgrade(_with_database(postgres_url, name))

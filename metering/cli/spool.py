@@ -45,7 +45,9 @@ def inspect(directory: Directory, output: OutputOption = Output.TABLE) -> None:
         return
     for report in reports:
         rows = [_plain(segment) for segment in report.segments]
-        print_rows(rows, SEGMENT_COLUMNS, output, title=_headline(report))
+        if output is Output.TABLE:
+            typer.echo(_headline(report))  # not the table's title: that is folded to the table's width
+        print_rows(rows, SEGMENT_COLUMNS, output, title=Path(report.directory).name)
 
 
 def verify(directory: Directory, output: OutputOption = Output.TABLE) -> None:

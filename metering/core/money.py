@@ -1,14 +1,14 @@
 """Exact money: `Decimal` in, `Decimal` out, one rounding, and one way to split.
 
-No float ever touches money. Prices carry 12 decimals, costs 18; a statement line is rounded once by
-`round_line`, and everything that is divided is divided by `apportion`. A result that would need more
+No float ever touches money. Prices carry 12 decimals, costs 18; a statement is rounded once by `round_lines`,
+and everything that is divided is divided by `apportion`. A result that would need more
 digits than we keep raises `decimal.Inexact` instead of being rounded on the quiet.
 """
 
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 PRICE_SCALE = 12
 COST_SCALE = 18
@@ -18,9 +18,19 @@ EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overf
 ROUNDING = Context(prec=60, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow])
 
 # ISO 4217 currencies whose minor unit is not two digits.
-MINOR_DIGITS = {"JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "BHD": 3, "KWD": 3, "JOD": 3, "OMR": 3, "TND": 3}
+MINOR_DIGITS = dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX"), 0)
+MINOR_DIGITS |= dict.fromkeys(("UYI", "VND", "VUV", "XAF", "XOF", "XPF"), 0)
+MINOR_DIGITS |= dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
 
-Key = TypeVar("Key", bound=str)
+
+class Ordered(Protocol):
+    """A key whose order breaks ties."""
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Whether it comes first."""
+
+
+Key = TypeVar("Key", bound=Ordered)
 
 
 def minor_digits(currency: str) -> int:
@@ -28,9 +38,29 @@ def minor_digits(currency: str) -> int:
     return MINOR_DIGITS.get(currency, 2)
 
 
-def round_line(amount: Decimal, currency: str) -> Decimal:
-    """Round a statement line to the currency's smallest unit, halves away from zero."""
-    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), context=ROUNDING)
+def round_total(amount: Decimal, currency: str) -> Decimal:
+    """Round a total to the currency's smallest unit, halves away from zero."""
+    return amount.quantize(_minor_unit(currency), context=ROUNDING)
+
+
+def round_lines(amounts: Mapping[Key, Decimal], currency: str) -> dict[Key, Decimal]:
+    """Round the lines of one statement so that they add up to its rounded total.
+
+    The total does not depend on how the statement is cut into lines: by team or by model, it is `round_total`
+    of the exact sum. Each line is within one smallest unit of its exact amount: all are rounded down, and the
+    units missing from the total go to those that lost most; ties go to the smaller key.
+    """
+    unit = _minor_unit(currency)
+    lines = {key: amount.quantize(unit, ROUND_FLOOR, ROUNDING) for key, amount in amounts.items()}
+    missing = EXACT.subtract(round_total(add(amounts.values()), currency), add(lines.values()))
+    by_loss = sorted(lines, key=lambda key: (EXACT.subtract(lines[key], amounts[key]), key))
+    for key in by_loss[: int(EXACT.divide(missing, unit))]:
+        lines[key] = EXACT.add(lines[key], unit)
+    return lines
+
+
+def _minor_unit(currency: str) -> Decimal:
+    return Decimal(1).scaleb(-minor_digits(currency))
 
 
 def round_price(amount: Decimal) -> Decimal:

@@ -1,19 +1,19 @@
 """The statement: charges and calls of a period, gathered into lines that add up to the total.
 
 Every call and every token is on exactly one line. What has no price stands on lines of its own, without a
-cost; what has no owner stands under `unallocated`. Each line is rounded once; the total is the sum of
-the lines. Amounts in different currencies are never added.
+cost; what has no owner stands under `unallocated`. Money is rounded once, over all lines together, so that the
+lines add up to the total and the total is the same however they are cut. Currencies are never added.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
-from metering.core.money import add, plain, round_line, round_share
+from metering.core.money import add, plain, round_lines, round_share
 from metering.core.period import Period
 from metering.core.placement import By, LineKey, Placed, line_id, place
 from metering.core.rating import Charge, Problem
@@ -115,6 +115,17 @@ class _Gathered:
         self.costs: list[Decimal] = []
         self.list_costs: list[Decimal | None] = []
 
+    @property
+    def exact_cost(self) -> Decimal | None:
+        """The sum before rounding; `None` = unpriced."""
+        return plain(add(self.costs)) if self.costs else None
+
+    @property
+    def exact_list_cost(self) -> Decimal | None:
+        """What everybody would pay; `None` if that is not known of every charge."""
+        known = [amount for amount in self.list_costs if amount is not None]
+        return plain(add(known)) if known and len(known) == len(self.list_costs) else None
+
 
 def compose(
     totals: Sequence[SlotTotal],
@@ -129,7 +140,12 @@ def compose(
     gathered: dict[LineKey, _Gathered] = defaultdict(_Gathered)
     for placed in place(totals, charges, by, period, directory):
         _put(gathered[placed.key], placed)
-    lines = tuple(_line(period, by, key, gathered[key]) for key in sorted(gathered))
+    rounded = _round({key: line.exact_cost for key, line in gathered.items()})
+    listed = _round({key: line.exact_list_cost for key, line in gathered.items()})
+    lines = tuple(
+        _line(line_id(period, by, key), key, gathered[key], (rounded.get(key), listed.get(key)))
+        for key in sorted(gathered)
+    )
     statement = Statement(
         period=period, by=by, lines=lines, total=_total(lines), problems=tuple(problems), provenance=provenance
     )
@@ -156,13 +172,19 @@ def _put(line: _Gathered, placed: Placed) -> None:
             line.list_costs.append(charge.list_cost)
 
 
-def _line(period: Period, by: By, key: LineKey, gathered: _Gathered) -> Line:
-    exact = plain(add(gathered.costs)) if gathered.costs else None
-    listed = [amount for amount in gathered.list_costs if amount is not None]
-    all_listed = bool(listed) and len(listed) == len(gathered.list_costs)
+def _round(amounts: Mapping[LineKey, Decimal | None]) -> dict[LineKey, Decimal]:
+    """Each currency's lines rounded together; lines without an amount are left out."""
+    rounded: dict[LineKey, Decimal] = {}
+    for currency in {key.currency for key in amounts}:
+        own = {key: amount for key, amount in amounts.items() if amount is not None and key.currency == currency}
+        rounded |= round_lines(own, currency)
+    return rounded
+
+
+def _line(name: str, key: LineKey, gathered: _Gathered, costs: tuple[Decimal | None, Decimal | None]) -> Line:
     quantities = {meter: gathered.quantities[meter] for meter in Meter if meter in gathered.quantities}
     return Line(
-        line_id=line_id(period, by, key),
+        line_id=name,
         name=key.name,
         status=LineStatus.UNPRICED if key.unpriced else LineStatus.USAGE,
         unallocated=key.unallocated,
@@ -172,9 +194,9 @@ def _line(period: Period, by: By, key: LineKey, gathered: _Gathered) -> Line:
         quantities=quantities,
         estimated_tokens=gathered.estimated_tokens,
         estimated_share=round_share(gathered.estimated_tokens, _tokens(quantities)),
-        cost=None if exact is None else round_line(exact, key.currency),
-        cost_exact=exact,
-        list_cost=round_line(add(listed), key.currency) if all_listed else None,
+        cost=costs[0],
+        cost_exact=gathered.exact_cost,
+        list_cost=costs[1],
     )
 
 

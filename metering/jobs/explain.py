@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
-from metering.core.money import add, plain, round_line
+from metering.core.money import add, minor_digits, plain
 from metering.core.period import Period
 from metering.core.placement import By, Placed, line_id, place
 from metering.core.prices import FALLBACKS
@@ -146,6 +147,11 @@ def _adds_up(line: Line, placed: Sequence[Placed]) -> bool:
     quantities: dict[Meter, int] = {}
     for charge in charges:
         quantities[charge.meter] = quantities.get(charge.meter, 0) + charge.consumed_quantity
-    rounded = None if exact is None or line.currency is None else round_line(exact, line.currency)
     calls = sum(one.total.calls for one in placed if one.counts_calls)
-    return (exact, rounded, quantities, calls) == (line.cost_exact, line.cost, line.quantities, line.calls)
+    # The rounded cost is the exact one, up or down to the next smallest unit.
+    unit = Decimal(1).scaleb(-minor_digits(line.currency or ""))
+    return (exact is None or abs((line.cost or 0) - exact) < unit) and (exact, quantities, calls) == (
+        line.cost_exact,
+        line.quantities,
+        line.calls,
+    )

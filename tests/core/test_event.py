@@ -96,7 +96,9 @@ def test_no_input_is_in_the_lowest_band() -> None:
 def test_the_event_has_no_field_for_content() -> None:
     """A field that could hold text must be a name, an id or a label; a new one has to be added here on purpose."""
     text_fields = {
-        field.name for field in msgspec.structs.fields(UsageEvent) if "str" in str(field.type) and field.name != "raw_usage"
+        field.name
+        for field in msgspec.structs.fields(UsageEvent)
+        if "str" in str(field.type) and field.name != "raw_usage"
     }
     assert text_fields == {
         "provider_name",

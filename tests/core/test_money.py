@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from metering.core.money import add, apportion, cost, minor_digits, plain, round_line, round_price, round_share, to_text
+from metering.core.money import (
+    add,
+    apportion,
+    cost,
+    minor_digits,
+    plain,
+    round_price,
+    round_share,
+    round_total,
+    to_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +58,7 @@ def test_what_would_need_rounding_is_refused() -> None:
     ],
 )
 def test_a_line_is_rounded_to_the_smallest_coin(amount: str, currency: str, expected: str) -> None:
-    assert str(round_line(Decimal(amount), currency)) == expected
+    assert str(round_total(Decimal(amount), currency)) == expected
     assert minor_digits("CHF") == 2
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.core.money import add, apportion, cost, round_line, to_text
+from metering.core.money import add, apportion, cost, minor_digits, round_lines, round_total, to_text
 
 AMOUNTS = st.decimals(-(10**12), 10**12, places=6)
 WEIGHTS = st.dictionaries(
@@ -66,11 +66,11 @@ def test_costs_of_parts_add_up_to_the_cost_of_the_whole(quantities: list[int], p
 
 @given(AMOUNTS, st.sampled_from(["USD", "JPY", "KWD"]))
 def test_rounding_moves_by_half_a_coin_at_most_and_only_once(amount: Decimal, currency: str) -> None:
-    rounded = round_line(amount, currency)
+    rounded = round_total(amount, currency)
     coin = Decimal(1).scaleb(rounded.as_tuple().exponent)  # type: ignore[arg-type]
     assert abs(rounded - amount) <= coin / 2
-    assert round_line(rounded, currency) == rounded
-    assert round_line(-amount, currency) == -rounded
+    assert round_total(rounded, currency) == rounded
+    assert round_total(-amount, currency) == -rounded
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=12))
@@ -78,3 +78,17 @@ def test_written_amounts_read_back(amount: Decimal) -> None:
     text = to_text(amount)
     assert Decimal(text) == amount
     assert "E" not in text
+
+
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=4), AMOUNTS, max_size=12),
+    st.sampled_from(["USD", "JPY", "KWD"]),
+)
+def test_rounded_lines_add_up_to_the_rounded_total(amounts: dict[str, Decimal], currency: str) -> None:
+    lines = round_lines(amounts, currency)
+    unit = Decimal(1).scaleb(-minor_digits(currency))
+    assert add(lines.values()) == round_total(add(amounts.values()), currency)
+    assert lines.keys() == amounts.keys()
+    assert all(abs(lines[key] - amounts[key]) < unit for key in amounts)
+    assert all(lines[key] == lines[key].quantize(unit) for key in lines)
+    assert round_lines(dict(reversed(amounts.items())), currency) == lines

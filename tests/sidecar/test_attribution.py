@@ -109,7 +109,9 @@ def test_wrong_keys_are_401_and_never_forwarded(tmp_path: Path, name: str) -> No
 
 
 def test_headers_are_not_trusted_where_the_route_does_not_say_so(tmp_path: Path) -> None:
-    other = '[[route]]\npath = "/trusting"\nupstream = "http://a"\nprovider = "x"\ntrusted_headers = { team = "x-team" }'
+    other = (
+        '[[route]]\npath = "/trusting"\nupstream = "http://a"\nprovider = "x"\ntrusted_headers = { team = "x-team" }'
+    )
 
     async def test() -> None:
         async with relaying(tmp_path, echo, route=other) as rig:

@@ -110,7 +110,11 @@ def test_everything_said() -> None:
     assert config.spool.max_bytes == 1_500_000_000
     assert (config.limits.connections, config.limits.head_bytes, config.limits.silence_seconds) == (5, 8192, 1)
     route = config.routes[0]
-    assert (route.host, route.upstream.base_path, route.upstream.authority) == ("models.internal", "/base", "localhost:11434")
+    assert (route.host, route.upstream.base_path, route.upstream.authority) == (
+        "models.internal",
+        "/base",
+        "localhost:11434",
+    )
     assert route.trusted_headers == {"project": "x-project"}
     assert (config.keys[0].id, config.keys[0].team, config.keys[0].digest) == ("search-prod", "t", b"\xab" * 32)
 
@@ -122,7 +126,7 @@ def test_the_example_is_right_and_says_the_defaults() -> None:
     assert len(config.routes) > 1
     commented = example.read_text()
     for name in (*Limits.__struct_fields__, "listen", "admin", "workers", "drain_seconds", "durability", "on_full",
-                 "on_client_abort", "ca_file", "trusted_headers", "labels", "deployment", "region", "host"):  # fmt: skip
+                 "on_client_abort", "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
         assert f"{name} =" in commented
 
 

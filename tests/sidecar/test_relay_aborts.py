@@ -1,6 +1,7 @@
 """Clients that leave, upstreams that lag, readers that dawdle: one row each, bounded memory, nothing left open."""
 
 import asyncio
+import contextlib
 import resource
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from metering.core.event import Outcome
 from metering.core.usage import UsageSource
-from tests.sidecar.rig import ANSWER, CHAT, Peer, json_answer, post, relaying, run, serve, stream_answer
+from tests.sidecar.rig import ANSWER, CHAT, Peer, json_answer, post, relaying, run, serve, stream_answer, until
 
 STREAM = stream_answer(b"one", b"two", b"three", b"four")
 
@@ -25,10 +26,8 @@ def test_client_leaves_during_a_stream(tmp_path: Path, policy: str, resets: bool
         await peer.send(*STREAM[:after])
         left.set()
         await gone.wait()
-        try:
+        with contextlib.suppress(ConnectionError):
             await peer.send(*STREAM[after:], pause=0.01)
-        except ConnectionError:
-            pass
         ends.append((await peer.read_rest())[1])
 
     async def test() -> None:
@@ -51,15 +50,11 @@ def test_client_leaves_during_a_stream(tmp_path: Path, policy: str, resets: bool
                 assert event.usage.output_tokens == 5
             else:
                 assert event.usage_source is not UsageSource.REPORTED
-                while not ends:
-                    await asyncio.sleep(0.005)
+                await until(lambda: ends)
             assert rig.relay.count().calls_in_flight == 0
 
-    async def bounded() -> None:
-        await test()
-
     left, gone = asyncio.Event(), asyncio.Event()
-    run(bounded())
+    run(test())
 
 
 def test_silent_departure_before_the_answer_cancels_the_upstream(tmp_path: Path) -> None:
@@ -78,8 +73,7 @@ def test_silent_departure_before_the_answer_cancels_the_upstream(tmp_path: Path)
             peer.close()
             event = await rig.final()
             assert (event.outcome, event.usage_source) == (Outcome.ABORTED, UsageSource.UNKNOWN)
-            while not cancelled:
-                await asyncio.sleep(0.005)
+            await until(lambda: cancelled)
 
     run(test())
 
@@ -175,7 +169,7 @@ def test_slow_upstream_throttles_the_client_in_bounded_memory(tmp_path: Path) ->
         async with relaying(tmp_path, script) as rig:
             peer = await rig.connect()
             await peer.send(b"POST /openai/v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
-            piece, sent = b"x" * 1_000_000, 0
+            piece, sent, before = b"x" * 1_000_000, 0, 0
             writing = asyncio.create_task(asyncio.sleep(0.3))
             while sent < size:
                 peer.writer.write(piece)
@@ -205,8 +199,7 @@ def test_upstream_connections_are_kept_and_bounded(tmp_path: Path) -> None:
                 assert (await client.read_answer())[1] == ANSWER
             assert len(rig.upstream.peers) == 2
             assert rig.relay.count().upstream_connections == 2
-            while rig.relay.count().upstream_connections:
-                await asyncio.sleep(0.02)
+            await until(lambda: not rig.relay.count().upstream_connections)
 
     run(test())
 

@@ -44,7 +44,7 @@ def test_order_of_records_and_bytes(tmp_path: Path, durability: str, streamed: b
 
 
 def test_last_byte_waits_for_the_final_record(tmp_path: Path) -> None:
-    """At the moment the client has the last byte, the final is in the file: looked at without giving the loop a turn."""
+    """When the client has the last byte, the final is in the file: looked at without a turn of the loop."""
 
     async def test() -> None:
         async with relaying(tmp_path, serve(json_answer())) as rig:
@@ -121,14 +121,23 @@ def test_calls_that_consume_nothing_are_recorded_as_such(tmp_path: Path) -> None
     run(test())
 
 
-def test_nothing_of_prompt_answer_or_secret_is_in_spool_or_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_of_prompt_answer_or_secret_is_in_spool_or_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     canary = "CANARY-7f3a"
     body = CHAT.replace(b"hi", canary.encode())
 
     async def test() -> None:
         async with relaying(tmp_path, serve(json_answer(ANSWER.replace(b"hello", canary.encode())))) as rig:
-            for path in ("/openai/v1/chat/completions", f"/openai/{canary}?q={canary}", f"/k/{canary}/openai", f"/{canary}"):
-                await rig.ask(post(path, body, f"Authorization: Bearer {canary}", f"X-{canary}: 1", "Connection: close"))
+            for path in (
+                "/openai/v1/chat/completions",
+                f"/openai/{canary}?q={canary}",
+                f"/k/{canary}/openai",
+                f"/{canary}",
+            ):
+                await rig.ask(
+                    post(path, body, f"Authorization: Bearer {canary}", f"X-{canary}: 1", "Connection: close")
+                )
             await rig.ask(post("/openai/x", body, f"x-metering-key: {canary}"))
             await rig.ask(f"GET /openai/{canary} HTTP/1.1\r\nHost: a\nX: {canary}\r\n\r\n".encode())
             await rig.final(2)

@@ -123,7 +123,11 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time(tmp_path: Path) 
             running.pop()
             await peer.send(json_answer(head.split(b" ")[1] + body))
 
-    chunked = b"POST /openai/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"hey") + b"0\r\nT: x\r\n\r\n"
+    chunked = (
+        b"POST /openai/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunk(b"hey")
+        + b"0\r\nT: x\r\n\r\n"
+    )
 
     async def test() -> None:
         async with relaying(tmp_path, script) as rig:
@@ -275,7 +279,9 @@ def test_other_upgrades_stay_plain_http(tmp_path: Path) -> None:
     async def test() -> None:
         async with relaying(tmp_path, script) as rig:
             peer = await rig.connect()
-            await peer.send(get("/openai/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA"))
+            await peer.send(
+                get("/openai/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA")
+            )
             _, seen = await peer.read_answer()
             assert b"pgrade" not in seen
             assert b"HTTP2" not in seen
@@ -320,7 +326,9 @@ def test_answers_that_are_no_http_become_502(tmp_path: Path, name: str) -> None:
 
 def test_surplus_after_an_answer_goes_nowhere(tmp_path: Path) -> None:
     async def test() -> None:
-        async with relaying(tmp_path, serve(json_answer() + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as rig:
+        async with relaying(
+            tmp_path, serve(json_answer() + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        ) as rig:
             peer = await rig.connect()
             for _ in range(2):
                 await peer.send(post())
@@ -343,7 +351,10 @@ def test_limits_on_clients(tmp_path: Path) -> None:
             await idle.send(post())
             await idle.read_answer()
             assert await idle.read_rest() == (b"", "eof")
-            for big in (b"GET /openai/x HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 3000, get("/openai/x", "X: " + "a" * 3000)):
+            for big in (
+                b"GET /openai/x HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 3000,
+                get("/openai/x", "X: " + "a" * 3000),
+            ):
                 assert (await rig.ask(big))[0].startswith(b"HTTP/1.1 431 ")
             crowd = [await rig.connect() for _ in range(4)]
             assert (await crowd[-1].read_rest())[0].startswith(b"HTTP/1.1 503 ")

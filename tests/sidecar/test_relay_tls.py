@@ -10,7 +10,7 @@ from metering.core.event import Outcome
 from metering.core.usage import UsageSource
 from metering.errors import ConfigError
 from metering.sidecar.routes import RouteTable
-from tests.sidecar.rig import ANSWER, Peer, make_config, post, relaying, run, serve, stream_answer, json_answer
+from tests.sidecar.rig import ANSWER, Peer, json_answer, make_config, post, relaying, run, serve, stream_answer
 
 
 @pytest.fixture(scope="module")

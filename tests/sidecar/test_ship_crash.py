@@ -29,7 +29,7 @@ from pathlib import Path
 from metering.sidecar import ship, spool_reader
 spool_reader.BATCH_RECORDS = 1_000  # more commits to be killed between
 chance = random.Random(int(sys.argv[3]))
-for turn in range(10):
+for turn in range(8):
     child = os.fork()
     if child == 0:
         ship.run_shipper(Path(sys.argv[1]), sys.argv[2])

@@ -98,7 +98,7 @@ def test_a_spool_with_a_flipped_bit_starts_and_ships_every_call(ram_path: Path) 
     write_spool(ram_path / "whole", 9)
     for segment in list_segments(ram_path / "whole"):
         data = segment.read_bytes()
-        for offset in range(0, len(data), 17):
+        for offset in range(0, len(data), 29):
             directory = ram_path / "flipped"
             shutil.copytree(ram_path / "whole", directory)
             flipped = bytearray(data)

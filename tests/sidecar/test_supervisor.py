@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from metering.sidecar.admin import render
@@ -39,8 +38,9 @@ class Sidecar:
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._lines.put(line)
+        with self.process.stderr as lines:
+            for line in lines:
+                self._lines.put(line)
         self._lines.put(None)
 
     def wait_for(self, happening: str) -> dict[str, Any]:
@@ -54,16 +54,17 @@ class Sidecar:
                 return found
 
     def end(self) -> int:
-        """Its exit code, all it said read."""
+        """Its exit code, all it said read (its workers hold the same pipe)."""
         code = self.process.wait(WAIT_SECONDS)
         while (line := self._lines.get(timeout=WAIT_SECONDS)) is not None:
             self.said.append(line)
         return code
 
-    def workers(self) -> list[psutil.Process]:
-        """Its worker processes, oldest first."""
-        found = [child for child in psutil.Process(self.process.pid).children() if "worker" in " ".join(child.cmdline())]
-        return sorted(found, key=lambda child: child.create_time())
+    def workers(self) -> list[int]:
+        """Its worker processes."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @contextmanager
@@ -133,12 +134,15 @@ def finals(folder: Path) -> int:
 
 
 def test_workers_share_the_port_die_and_come_back(tmp_path: Path) -> None:
-    with upstream_thread() as upstream_port, running(tmp_path, upstream_port, "workers = 2") as (sidecar, port, admin_port):
+    with (
+        upstream_thread() as upstream_port,
+        running(tmp_path, upstream_port, "workers = 2") as (sidecar, port, admin_port),
+    ):
         assert all(call(port) == ANSWER for _ in range(20))
         first = sidecar.workers()
         assert len(first) == 2
         for worker in first:
-            worker.send_signal(signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
             sidecar.wait_for("child_died")
             assert all(call(port) == ANSWER for _ in range(3))  # a queued connection waits for the successor
         until(lambda: len(sidecar.workers()) == 2 and fetch(admin_port, "/readyz")[0] == 200)
@@ -172,8 +176,8 @@ def test_a_worker_outlives_its_supervisor_only_to_drain(tmp_path: Path) -> None:
         assert call(port) == ANSWER
         workers = sidecar.workers()
         sidecar.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=WAIT_SECONDS)
-        assert not alive
+        sidecar.process.wait()
+        until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
         with running(tmp_path, upstream_port) as (successor, new_port, _):
             assert call(new_port) == ANSWER
             successor.process.send_signal(signal.SIGTERM)
@@ -190,7 +194,6 @@ def test_two_sidecars_on_one_spool(tmp_path: Path) -> None:
 
 def test_spools_of_former_workers_are_finished(tmp_path: Path) -> None:
     """Two workers were killed in the middle of a call each; one worker comes back and looks after both spools."""
-
     with upstream_thread() as upstream_port:
         with running(tmp_path, upstream_port, "workers = 2") as (sidecar, port, _):
             hanging = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(12)]
@@ -199,8 +202,8 @@ def test_spools_of_former_workers_are_finished(tmp_path: Path) -> None:
                 connection.putheader("Content-Length", "100")
                 connection.endheaders(b"{")
             until(lambda: opens(tmp_path) == 12)
-            for process in (sidecar.process, *sidecar.workers()):
-                process.kill()
+            for pid in (sidecar.process.pid, *sidecar.workers()):
+                os.kill(pid, signal.SIGKILL)
             sidecar.end()
             for connection in hanging:
                 connection.close()
