@@ -41,8 +41,9 @@ class Admitted:
         start, end = find_length(upstream_head)
         self._before, self._after = upstream_head[:start], upstream_head[end:]
 
-    def renew(self, digits: bytes) -> None:
+    def renew(self, raw: bytes, digits: bytes) -> None:
         """The same head again, with another length (or, without digits, none)."""
+        self.head.raw = raw
         if digits:
             self.head.body_length = int(digits)
             self.upstream_head = self._before + digits + self._after
@@ -73,10 +74,12 @@ class Admission:
 
     def admit(self, raw: bytes, last: Admitted | None) -> Admitted:
         """Decide about a head; `last` is what the same connection's last head was given. `Refusal` if not forwarded."""
+        if last is not None and last.head.raw == raw and last.key:
+            return last
         start, end = find_length(raw)
         key = raw[:start] + raw[end:] if start else raw
         if last is not None and last.key == key:
-            last.renew(raw[start:end])
+            last.renew(raw, raw[start:end])
             return last
         head = self.read_head(raw)
         path, mark, query = head.target.partition(b"?")

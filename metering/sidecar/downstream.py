@@ -211,7 +211,11 @@ class Downstream(asyncio.Protocol):
             self._buffer = rest
             call.begin(b"", b"", ended=True)
         elif rest:
-            self._read_body(call, rest)
+            if len(rest) == head.body_length:  # all of it, and nothing behind it: most requests
+                self._request_open = False
+                call.begin(rest, rest, ended=True)
+            else:
+                self._read_body(call, rest)
         elif head.expects:
             call.begin(b"", b"", ended=False)
         # Else the head waits for the first of its body: one write upstream instead of two, and the open

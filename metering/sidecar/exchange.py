@@ -66,7 +66,7 @@ class Exchange:
             raise Refusal(503, "Calls can't be counted now because the spool is full; free disk space and try again.")
         self.forwarded = True
         self.request_ended = ended
-        self._relay.began(self)
+        self._relay.tally.calls_in_flight += 1
         first = self._head + wire
         self._keep_for_replay(first)
         upstream = self._relay.pool(record.route.destination).take(self)
@@ -261,12 +261,11 @@ class Exchange:
             event = self.record.final_event(outcome)
             sequence = self._journal.final(event, opened=self._opened)
             self._relay.ended(self, event.outcome)
-        if self.client is None:
-            return
         if sequence is not None and self._journal.waits_for_disk:
             self._journal.when_on_disk(sequence, partial(self._release, last, ending))
-        else:
-            self._release(last, ending)
+        elif self.client is not None:
+            self.client.finish(last, ending)
+            self.client = None
 
     def _release(self, last: bytes, ending: int) -> None:
         client, self.client = self.client, None

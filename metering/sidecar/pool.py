@@ -41,11 +41,10 @@ class Pool:
     def put(self, connection: UpstreamConnection) -> None:
         """Take a connection back, its answer read to the end."""
         connection.renew()
-        call = self._next_waiting()
-        if call is None:
-            self._idle.append(connection)
-        else:
+        if self._waiting and (call := self._next_waiting()) is not None:
             call.attached(connection)
+        else:
+            self._idle.append(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""

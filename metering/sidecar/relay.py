@@ -59,10 +59,6 @@ class Relay:
         """A client's connection closed."""
         self._clients.discard(client)
 
-    def began(self, call: "Exchange") -> None:  # noqa: ARG002 - only the number counts
-        """A call is forwarded."""
-        self.tally.calls_in_flight += 1
-
     def drain(self, call: "Exchange") -> None:
         """A call goes on without its client."""
         self._detached[call] = 0

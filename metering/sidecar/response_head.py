@@ -11,7 +11,7 @@ _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
     rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"
     rb":[ \t]*([^\r]*)"
-).finditer
+)
 _NOT_DROPPABLE = frozenset(
     (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"close", b"keep-alive", b"")
 )
@@ -88,9 +88,8 @@ def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpRespon
     head = ResponseHead(raw, parser.get_status_code())
     if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
         raise BadResponse("it is neither HTTP/1.1 nor HTTP/1.0")
-    for match in _HEADERS(raw.lower(), 12):
-        name: bytes = match[1]
-        value = match[2].rstrip(b" \t")
+    hops = False
+    for name, value in _HEADERS.findall(raw.lower(), 12):
         if name == b"content-length":
             head.body_length = int(value)
         elif name == b"content-type":
@@ -98,16 +97,24 @@ def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpRespon
         elif name == b"content-encoding":
             head.content_encoding = value.decode("latin-1")
         else:
-            _read_hop(head, name, value, match.span())
+            hops = True
+    if hops:
+        _read_hops(head)
     if head.http10 and (head.chunked or head.coded):
         raise BadResponse("HTTP/1.0 has no transfer encodings")
     return head, parser
 
 
-def _read_hop(head: ResponseHead, name: bytes, value: bytes, span: tuple[int, int]) -> None:
-    head.dropped = (*head.dropped, (*span, name))
-    if name == b"connection":
-        head.connection = head.connection + b"," + value if head.connection else value
-    elif name == b"transfer-encoding":
-        head.chunked = value.rpartition(b",")[2].strip() == b"chunked"
-        head.coded = not head.chunked
+def _read_hops(head: ResponseHead) -> None:
+    """The headers that speak about the upstream's connection, and where they stand."""
+    dropped = []
+    for match in _HEADERS.finditer(head.raw.lower(), 12):
+        name, value = match[1], match[2].rstrip(b" \t")
+        if name == b"connection":
+            head.connection = head.connection + b"," + value if head.connection else value
+        elif name == b"transfer-encoding":
+            head.chunked = value.rpartition(b",")[2].strip() == b"chunked"
+            head.coded = not head.chunked
+        if not name.startswith(b"content-"):
+            dropped.append((*match.span(), name))
+    head.dropped = dropped

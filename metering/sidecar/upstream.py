@@ -117,7 +117,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False
         self.reused = True
         self.idle_sweeps = 0
-        self.resume()
+        if self.paused:
+            self.resume()
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
