@@ -143,7 +143,7 @@ class CallRecord:
         )
 
     def _at(self, monotonic: float) -> datetime:
-        # `fromtimestamp` costs 0.4 µs where EPOCH + timedelta costs 1; a double holds today's time to a quarter of a µs.
+        # `fromtimestamp` costs 0.4 µs, EPOCH + timedelta 1; a double holds the time of today to a quarter of a µs.
         return datetime.fromtimestamp(self._began_ms / 1000 + (monotonic - self._began), UTC)
 
     def _read_answer(self) -> Reading:

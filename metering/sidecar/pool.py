@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from metering.sidecar.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from metering.sidecar.exchange import Exchange
+
+COMPLAIN_SECONDS = 1.0
 
 
 class Pool:
@@ -24,6 +27,7 @@ class Pool:
         self._idle: list[UpstreamConnection] = []  # the last one used is the first one lent: it is the freshest
         self._waiting: deque[Exchange] = deque()
         self._dialling: set[asyncio.Task[None]] = set()
+        self._complain_at = 0.0
         self.connections = 0  # open or being dialled
 
     def take(self, call: "Exchange") -> UpstreamConnection | None:
@@ -101,7 +105,9 @@ class Pool:
 
     def _failed(self, call: "Exchange", status: int, what: str, error: str) -> None:
         self.connections -= 1
-        log("dial_failed", upstream=self.destination.name, error=error)
+        if time.monotonic() >= self._complain_at:  # an outage meets every call
+            self._complain_at = time.monotonic() + COMPLAIN_SECONDS
+            log("dial_failed", upstream=self.destination.name, error=error)
         if not call.done:
             call.fail(status, f"The model's server {what}.")
         if (waiting := self._next_waiting()) is not None:
