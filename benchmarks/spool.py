@@ -20,9 +20,9 @@ from metering.core.event import Attribution, Outcome, UsageEvent, mint_event_id
 from metering.core.usage import Usage, UsageSource
 from metering.ledger import migrate
 from metering.ledger.embedded import running
-from metering.sidecar.segment import list_segments
-from metering.sidecar.ship import run_shipper
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.ship.shipper import run_shipper
+from metering.sidecar.spool.segment import list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 
 START_MS = 1_790_000_000_000
 RAW_USAGE = {

@@ -33,7 +33,7 @@ def sidecar(
     import asyncio
 
     from metering.sidecar.config import load_config
-    from metering.sidecar.routes import RouteTable
+    from metering.sidecar.relay.routes import RouteTable
     from metering.sidecar.supervisor import Supervisor
 
     found = settings()
@@ -55,7 +55,7 @@ def ship(
 ) -> None:
     """Bring the counts of FILE's spools to the ledger, each exactly once, until SIGTERM or Ctrl-C."""
     from metering.sidecar.config import load_config
-    from metering.sidecar.ship import run_shipper
+    from metering.sidecar.ship.shipper import run_shipper
 
     spool = load_config(config, settings().state_dir).spool
     if parent is not None:

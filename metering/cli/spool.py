@@ -10,7 +10,7 @@ from metering.cli.tables import Output, OutputOption, print_json, print_rows
 from metering.errors import SpoolError
 
 if TYPE_CHECKING:
-    from metering.sidecar.spool_report import SpoolReport
+    from metering.sidecar.spool.report import SpoolReport
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The sidecar's [spool] dir, or one worker-* in it.")]
 
@@ -70,8 +70,8 @@ def verify(directory: Directory, output: OutputOption = Output.TABLE) -> None:
 
 def repair(directory: Directory, output: OutputOption = Output.TABLE) -> None:
     """Move damage to quarantine and finish the calls of writers that are gone. Refused while the spool is in use."""
-    from metering.sidecar.spool_repair import repair_spool
-    from metering.sidecar.spool_report import find_spools
+    from metering.sidecar.spool.repair import repair_spool
+    from metering.sidecar.spool.report import find_spools
 
     reports = [repair_spool(spool) for spool in find_spools(directory)]
     print_rows([_plain(report) for report in reports], tuple(reports[0].__struct_fields__), output, title="repaired")
@@ -82,7 +82,7 @@ def _read(directory: Path) -> list["SpoolReport"]:
     from rich.console import Console
     from rich.progress import track
 
-    from metering.sidecar.spool_report import find_spools, report_spool
+    from metering.sidecar.spool.report import find_spools, report_spool
 
     console = Console(stderr=True)
     spools = track(find_spools(directory), "reading", console=console, transient=True, disable=not console.is_terminal)

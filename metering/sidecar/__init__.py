@@ -1,5 +1,5 @@
 """The sidecar: a byte-transparent relay that counts every call, the spool it writes, and the shipper.
 
-`config` → `routes`, `keys`, `attribution` say who and where; `downstream` ⇄ `exchange` ⇄ `upstream` carry one
-call; `journal` → `spool` keep its count; `worker` runs the relay, `supervisor` runs workers and shipper.
+`relay` carries calls and tells the truth about each to the `spool`; `ship` brings the spool to the ledger.
+`worker` runs one relay, `supervisor` the workers and the shipper; `config` and `keys` say who and where.
 """

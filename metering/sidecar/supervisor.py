@@ -19,14 +19,14 @@ from metering.sidecar.children import Child, WorkerChild
 from metering.sidecar.config import SidecarConfig
 from metering.sidecar.listen import bind
 from metering.sidecar.logline import log
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
 LOCK = "sidecar.lock"
 BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.1, 5.0
 HEALTHY_SECONDS = 10.0  # a child that lived so long starts with the shortest pause again
 ADOPT_SECONDS = 30.0
-LAST_SHIP_SECONDS = 15.0  # what the shipper gets at the end for what the workers wrote last
+SHIPPER_STOP_SECONDS = 15.0  # more than the shipper allows itself for what the workers wrote last
 STOP_SECONDS = 5.0  # beyond the drain, before a worker is killed
 LEDGER_VARIABLE = "METERING_DATABASE_URL"
 FATAL_CODES = (2, 4)  # of a worker that never was ready: its configuration or its spool can't be used
@@ -52,9 +52,8 @@ class Supervisor:
             WorkerChild(number, (*command, "--number", str(number)), worker_environ, listener)
             for number, listener in enumerate(self._listeners)
         ]
-        ship = ("metering", "ship", "--config", str(config_path))
-        self._shipper = Child("shipper", (*ship, "--parent", str(os.getpid())), environ) if ships else None
-        self._last_ship = Child("shipper", (*ship, "--once"), environ) if ships else None
+        ship = ("metering", "ship", "--config", str(config_path), "--parent", str(os.getpid()))
+        self._shipper = Child("shipper", ship, environ) if ships else None
 
     async def run(self) -> int:
         """Serve; the exit code."""
@@ -115,16 +114,14 @@ class Supervisor:
             await asyncio.wait(late)
 
     async def _stop_shipper(self, task: asyncio.Task[None] | None) -> None:
-        """Stop the running shipper, then ship what the workers wrote last. What isn't shipped in time stays spooled."""
-        if task is None or self._shipper is None or self._last_ship is None:
+        """After the workers: the shipper makes a last pass. What isn't shipped in time stays spooled."""
+        if task is None or self._shipper is None:
             return
         self._shipper.terminate()
-        await task
-        try:
-            async with asyncio.timeout(LAST_SHIP_SECONDS):
-                await self._last_ship.run()
-        except TimeoutError:
-            self._last_ship.kill()
+        _, late = await asyncio.wait([task], timeout=SHIPPER_STOP_SECONDS)
+        if late:
+            self._shipper.kill()
+            await task
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────
 

@@ -21,8 +21,8 @@ from metering.sidecar.config import SidecarConfig, load_config
 from metering.sidecar.control import WorkerControl
 from metering.sidecar.listen import bind
 from metering.sidecar.logline import log
-from metering.sidecar.relay import Relay
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.relay.relay import Relay
+from metering.sidecar.spool.writer import SpoolWriter
 
 BACKLOG = 2048
 SPOOLS_MAX = 16

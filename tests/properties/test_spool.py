@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import SpoolError
-from metering.sidecar.scan import Damage, Harm, Scanner
-from metering.sidecar.segment import OPEN, Record, encode_line, list_segments
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.scan import Damage, Harm, Scanner
+from metering.sidecar.spool.segment import OPEN, Record, encode_line, list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import damages, finals, finished, numbers, opened
 
 CALLS = st.integers(0, 5)

@@ -11,8 +11,8 @@ import uvloop
 
 from metering.core.event import UsageEvent
 from metering.sidecar.config import SidecarConfig, parse_config
-from metering.sidecar.relay import Relay
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.relay.relay import Relay
+from metering.sidecar.spool.writer import SpoolWriter
 
 Result = TypeVar("Result")
 Script = Callable[["Peer"], Awaitable[None]]

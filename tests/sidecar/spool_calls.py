@@ -9,8 +9,8 @@ import msgspec
 
 from metering.core.event import Attribution, Outcome, UsageEvent, mint_event_id
 from metering.core.usage import Usage, UsageSource
-from metering.sidecar.scan import Damage, scan_segment
-from metering.sidecar.segment import FINAL, Record, list_segments
+from metering.sidecar.spool.scan import Damage, scan_segment
+from metering.sidecar.spool.segment import FINAL, Record, list_segments
 
 START_MS = 1_790_000_000_000  # in September 2026
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import finished, opened
 
 LONGEST = 100_000  # calls a round could make

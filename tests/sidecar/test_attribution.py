@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from metering.core.event import Attribution
-from metering.sidecar.attribution import read_label
 from metering.sidecar.keys import hash_secret, mint_secret
-from metering.sidecar.routes import RouteTable
+from metering.sidecar.relay.attribution import read_label
+from metering.sidecar.relay.routes import RouteTable
 from tests.sidecar.rig import CHAT, Peer, json_answer, make_config, post, relaying, run
 
 SECRET = mint_secret("test")

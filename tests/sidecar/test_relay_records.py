@@ -8,7 +8,7 @@ import pytest
 from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
 from metering.errors import SpoolError, SpoolFull
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.rig import ANSWER, CHAT, Peer, get, json_answer, post, relaying, run, serve, stream_answer
 
 

@@ -9,7 +9,7 @@ import pytest
 from metering.core.event import Outcome
 from metering.core.usage import UsageSource
 from metering.errors import ConfigError
-from metering.sidecar.routes import RouteTable
+from metering.sidecar.relay.routes import RouteTable
 from tests.sidecar.rig import ANSWER, Peer, json_answer, make_config, post, relaying, run, serve, stream_answer
 
 

@@ -14,23 +14,23 @@ from sqlalchemy import Engine, text
 
 from metering.core.event import Outcome
 from metering.errors import LedgerError, SpoolError, SpoolLocked
-from metering.sidecar.quarantine import QUARANTINE
-from metering.sidecar.retire import SHIPPED
-from metering.sidecar.segment import FINAL, encode_line, list_segments
-from metering.sidecar.ship import run_shipper
-from metering.sidecar.ship_pause import RETRY_SECONDS_MAX, Backoff, Stop, Trouble
-from metering.sidecar.ship_status import read_status
-from metering.sidecar.source_id import read_source_id
-from metering.sidecar.spool import SpoolWriter
-from metering.sidecar.spool_lock import lock_for_shipping
+from metering.sidecar.ship.pause import RETRY_SECONDS_MAX, Backoff, Stop, Trouble
+from metering.sidecar.ship.retire import SHIPPED
+from metering.sidecar.ship.shipper import run_shipper
+from metering.sidecar.ship.status import read_status
+from metering.sidecar.spool.lock import lock_for_shipping
+from metering.sidecar.spool.quarantine import QUARANTINE
+from metering.sidecar.spool.segment import FINAL, encode_line, list_segments
+from metering.sidecar.spool.source_id import read_source_id
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import finished, opened, records, start_python
 
 SHIP = """
 import sys
 from pathlib import Path
-from metering.sidecar import ship
+from metering.sidecar.ship import shipper
 print("up", flush=True)
-print(ship.run_shipper(Path(sys.argv[1]), sys.argv[2]))
+print(shipper.run_shipper(Path(sys.argv[1]), sys.argv[2]))
 """
 
 

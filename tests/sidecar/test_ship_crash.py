@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 from metering.ledger import migrate
 from metering.ledger.embedded import EmbeddedPostgres
 from metering.ledger.engine import connect
-from metering.sidecar.ship import run_shipper
-from metering.sidecar.ship_pause import Stop
+from metering.sidecar.ship.pause import Stop
+from metering.sidecar.ship.shipper import run_shipper
 from tests.sidecar.spool_calls import ROOT
 from tests.sidecar.test_ship import shipped, write_calls
 
@@ -26,13 +26,14 @@ SEED = 20261122
 KILLING = """
 import os, random, signal, sys, time
 from pathlib import Path
-from metering.sidecar import ship, spool_reader
-spool_reader.BATCH_RECORDS = 1_000  # more commits to be killed between
+from metering.sidecar.ship import shipper
+from metering.sidecar.spool import reader
+reader.BATCH_RECORDS = 1_000  # more commits to be killed between
 chance = random.Random(int(sys.argv[3]))
 for turn in range(8):
     child = os.fork()
     if child == 0:
-        ship.run_shipper(Path(sys.argv[1]), sys.argv[2])
+        shipper.run_shipper(Path(sys.argv[1]), sys.argv[2])
         os._exit(1)
     time.sleep(0.05 + 0.3 * chance.random())
     os.kill(child, signal.SIGKILL)

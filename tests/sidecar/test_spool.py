@@ -9,9 +9,9 @@ import pytest
 from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
 from metering.errors import SpoolError, SpoolLocked
-from metering.sidecar.recovery import read_checkpoint
-from metering.sidecar.segment import BOOT_SEQUENCES, HEADER, OPEN, first_sequence_of, list_segments
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.recovery import read_checkpoint
+from metering.sidecar.spool.segment import BOOT_SEQUENCES, HEADER, OPEN, first_sequence_of, list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import finals, finished, numbers, opened, records, start_python
 
 SMALL = 4096  # bytes of a segment: some ten records
@@ -108,7 +108,7 @@ def test_a_second_writer_is_refused(tmp_path: Path, restart: bool) -> None:
     writer = SpoolWriter.open(tmp_path)
     with pytest.raises(SpoolLocked, match="another process writes"):
         SpoolWriter.open(tmp_path)
-    program = "import sys; from pathlib import Path; from metering.sidecar.spool import SpoolWriter\n"
+    program = "import sys; from pathlib import Path; from metering.sidecar.spool.writer import SpoolWriter\n"
     program += "SpoolWriter.open(Path(sys.argv[1]))"
     other = start_python(program, str(tmp_path))
     _, complaint = other.communicate()

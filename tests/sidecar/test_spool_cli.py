@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from metering.sidecar.segment import FINAL, list_segments
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.segment import FINAL, list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import ROOT, finals, finished, numbers, opened, records
 
 

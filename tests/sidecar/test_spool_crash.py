@@ -13,9 +13,9 @@ import pytest
 
 from metering.core.event import Outcome
 from metering.errors import SpoolError
-from metering.sidecar.scan import Harm
-from metering.sidecar.segment import list_segments
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.scan import Harm
+from metering.sidecar.spool.segment import list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import ROOT, damages, finals, finished, numbers, opened, start_python
 
 SEED = 20261122
@@ -122,7 +122,7 @@ HALF = """
 import resource, sys
 from pathlib import Path
 from metering.errors import SpoolFull
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import opened, finished
 writer = SpoolWriter.open(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))  # the kernel cuts a write short there
@@ -169,7 +169,7 @@ FULL = """
 import json, os, sys, time
 from pathlib import Path
 from metering.errors import SpoolFull
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import finals, finished, numbers, opened
 disk = Path(sys.argv[1])
 writer = SpoolWriter.open(disk / "worker-0", segment_bytes=30_000, max_bytes=1 << 20)
@@ -239,7 +239,7 @@ SCENARIO = """
 import sys
 from pathlib import Path
 from metering.errors import SpoolError
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import opened, finished
 writer = SpoolWriter.open(Path(sys.argv[1]), segment_bytes=1200)
 def attempt(word, number, append, event):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from metering.core.event import Outcome
-from metering.sidecar.quarantine import QUARANTINE
-from metering.sidecar.recovery import read_checkpoint
-from metering.sidecar.scan import Damage, Harm, Scanner, scan_segment
-from metering.sidecar.segment import OPEN, Record, encode_line, list_segments
-from metering.sidecar.spool import SpoolWriter
-from metering.sidecar.spool_reader import Batch, SpoolReader
+from metering.sidecar.spool.quarantine import QUARANTINE
+from metering.sidecar.spool.reader import Batch, SpoolReader
+from metering.sidecar.spool.recovery import read_checkpoint
+from metering.sidecar.spool.scan import Damage, Harm, Scanner, scan_segment
+from metering.sidecar.spool.segment import OPEN, Record, encode_line, list_segments
+from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import damages, finals, finished, numbers, opened, records
 
 SMALL = 2048

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from metering.sidecar.message_end import MessageEnd
-from metering.sidecar.response_head import BadResponse, ResponseHead
+from metering.sidecar.relay.message_end import MessageEnd
+from metering.sidecar.relay.response_head import BadResponse, ResponseHead
 
 
 class Body(Protocol):

@@ -4,17 +4,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from metering.core.event import Outcome
-from metering.sidecar.admission import Admission
 from metering.sidecar.config import SidecarConfig
-from metering.sidecar.downstream import Downstream
-from metering.sidecar.journal import Journal
-from metering.sidecar.pool import Pool
-from metering.sidecar.routes import Destination
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.relay.admission import Admission
+from metering.sidecar.relay.downstream import Downstream
+from metering.sidecar.relay.journal import Journal
+from metering.sidecar.relay.pool import Pool
+from metering.sidecar.relay.routes import Destination
+from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
 if TYPE_CHECKING:
-    from metering.sidecar.exchange import Exchange
+    from metering.sidecar.relay.exchange import Exchange
 
 SWEEP_SECONDS = 1.0
 IDLE_GRACE_SECONDS = 0.5

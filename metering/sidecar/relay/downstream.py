@@ -9,14 +9,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from metering.sidecar.admission import Admitted
-from metering.sidecar.chunks import BadChunk, ChunkedRequest
-from metering.sidecar.exchange import CLOSE, RESET, Exchange
-from metering.sidecar.problems import Refusal, problem
-from metering.sidecar.request_head import BLANK_LINE, check_partial
+from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.chunks import BadChunk, ChunkedRequest
+from metering.sidecar.relay.exchange import CLOSE, RESET, Exchange
+from metering.sidecar.relay.problems import Refusal, problem
+from metering.sidecar.relay.request_head import BLANK_LINE, check_partial
 
 if TYPE_CHECKING:
-    from metering.sidecar.relay import Relay
+    from metering.sidecar.relay.relay import Relay
 
 BUFFER_BYTES_MAX = 64 * 1024  # of pipelined requests; beyond it the client is not read
 _LINGER_NONE = struct.pack("ii", 1, 0)  # close() then sends a reset

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from uuid import UUID
 
-from metering.sidecar.group_sync import SyncJob
-from metering.sidecar.scan import scan_segment
-from metering.sidecar.segment import (
+from metering.sidecar.spool.group_sync import SyncJob
+from metering.sidecar.spool.scan import scan_segment
+from metering.sidecar.spool.segment import (
     FINAL,
     LINE_BYTES_MAX,
     OPEN,
@@ -21,7 +21,7 @@ from metering.sidecar.segment import (
     first_sequence_of,
     list_segments,
 )
-from metering.sidecar.segment_file import SegmentFile
+from metering.sidecar.spool.segment_file import SegmentFile
 
 # Finals kept in memory until a sync covers them: at 1 kB each, 16 MB. Past that a failed sync reads them back.
 UNSYNCED_FINALS_MAX = 16_384

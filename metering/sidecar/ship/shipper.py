@@ -18,17 +18,18 @@ from metering.errors import ConfigError, LedgerUnavailable, MeteringError, Spool
 from metering.ledger.engine import Engine, connect, transaction
 from metering.ledger.events import ship_batch, source_position
 from metering.sidecar.logline import log
-from metering.sidecar.quarantine import set_aside
-from metering.sidecar.retire import Retention
-from metering.sidecar.segment import spool_error
-from metering.sidecar.ship_pause import Stop, Trouble, stopped_by_signals
-from metering.sidecar.ship_status import ShipStatus, ShipTotals, write_status
-from metering.sidecar.source_id import read_source_id
-from metering.sidecar.spool_lock import lock_for_shipping
-from metering.sidecar.spool_reader import Batch, SpoolReader
+from metering.sidecar.ship.pause import Stop, Trouble, stopped_by_signals
+from metering.sidecar.ship.retire import Retention
+from metering.sidecar.ship.status import ShipStatus, ShipTotals, write_status
+from metering.sidecar.spool.lock import lock_for_shipping
+from metering.sidecar.spool.quarantine import set_aside
+from metering.sidecar.spool.reader import Batch, SpoolReader
+from metering.sidecar.spool.segment import spool_error
+from metering.sidecar.spool.source_id import read_source_id
 
 QUIET_SECONDS = 0.2  # how often a spool without much traffic is looked at
 ONCE_SECONDS = 30.0  # how long `once` waits for a ledger that is away
+LAST_SECONDS = 10.0  # how long a stopping shipper goes on while there is more
 STATUS_SECONDS = 1.0
 
 _decode = msgspec.json.Decoder(UsageEvent).decode
@@ -77,14 +78,27 @@ class _Shipper:
             if engine is None:
                 self._stop.wait(self._connecting.left())
                 continue
-            for directory in sorted(self._spool_dir.glob("worker-*")):
-                if directory not in self._spools and directory.is_dir():
-                    self._spools[directory] = _Spool(directory, self._retention)
-            pauses = [self._ship(engine, spool) for spool in self._spools.values()]
+            pauses = self._ship_all(engine)
             if self._once and all(pause is None for pause in pauses):
                 return
             if pause := min((QUIET_SECONDS if pause is None else pause for pause in pauses), default=QUIET_SECONDS):
                 self._stop.wait(pause)
+        self._ship_the_last()
+
+    def _ship_the_last(self) -> None:
+        """Told to stop: what the relay wrote before it ended still goes, as long as nothing is in the way."""
+        give_up_at = time.monotonic() + LAST_SECONDS
+        while self._engine is not None and time.monotonic() < give_up_at:
+            # Nothing more (None) and trouble (a pause) are both reasons to end: the rest stays spooled.
+            if 0.0 not in self._ship_all(self._engine):
+                return
+
+    def _ship_all(self, engine: Engine) -> list[float | None]:
+        """One batch of every spool, new ones too; what `_ship` says of each."""
+        for directory in sorted(self._spool_dir.glob("worker-*")):
+            if directory not in self._spools and directory.is_dir():
+                self._spools[directory] = _Spool(directory, self._retention)
+        return [self._ship(engine, spool) for spool in self._spools.values()]
 
     def totals(self) -> ShipTotals:
         totals = ShipTotals()

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from metering.sidecar.message_end import MessageEnd
-from metering.sidecar.problems import Refusal
+from metering.sidecar.relay.message_end import MessageEnd
+from metering.sidecar.relay.problems import Refusal
 
 BLANK_LINE = b"\r\n\r\n"
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")

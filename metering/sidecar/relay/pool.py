@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from metering.sidecar.config import Limits
 from metering.sidecar.logline import log
-from metering.sidecar.routes import Destination
-from metering.sidecar.upstream import UpstreamConnection
+from metering.sidecar.relay.routes import Destination
+from metering.sidecar.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
-    from metering.sidecar.exchange import Exchange
+    from metering.sidecar.relay.exchange import Exchange
 
 COMPLAIN_SECONDS = 1.0
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from metering.sidecar.segment import segments_bytes
+from metering.sidecar.spool.segment import segments_bytes
 
 RESERVE = "reserve"
 RESERVE_BYTES = 4 * 1024**2

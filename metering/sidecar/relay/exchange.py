@@ -8,16 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from metering.core.event import Outcome
-from metering.sidecar.admission import Admitted
-from metering.sidecar.call_record import CallRecord
-from metering.sidecar.problems import Refusal, problem
-from metering.sidecar.response_head import ResponseHead
+from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.call_record import CallRecord
+from metering.sidecar.relay.problems import Refusal, problem
+from metering.sidecar.relay.response_head import ResponseHead
 
 if TYPE_CHECKING:  # these three know each other; only types are needed here
-    from metering.sidecar.bodies import Body
-    from metering.sidecar.downstream import Downstream
-    from metering.sidecar.relay import Relay
-    from metering.sidecar.upstream import UpstreamConnection
+    from metering.sidecar.relay.bodies import Body
+    from metering.sidecar.relay.downstream import Downstream
+    from metering.sidecar.relay.relay import Relay
+    from metering.sidecar.relay.upstream import UpstreamConnection
 
 REPLAY_BYTES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 64 * 1024

@@ -9,9 +9,11 @@ import msgspec
 
 from metering.core.event import started_at
 from metering.errors import SpoolError, SpoolLocked
-from metering.sidecar.quarantine import QUARANTINE
-from metering.sidecar.scan import Damage, Harm, scan_segment
-from metering.sidecar.segment import (
+from metering.sidecar.ship.status import read_status
+from metering.sidecar.spool.lock import lock_directory
+from metering.sidecar.spool.quarantine import QUARANTINE
+from metering.sidecar.spool.scan import Damage, Harm, scan_segment
+from metering.sidecar.spool.segment import (
     FINAL,
     HEADER,
     OPEN,
@@ -22,9 +24,7 @@ from metering.sidecar.segment import (
     parse_header,
     spool_error,
 )
-from metering.sidecar.ship_status import read_status
-from metering.sidecar.source_id import read_source_id
-from metering.sidecar.spool_lock import lock_directory
+from metering.sidecar.spool.source_id import read_source_id
 
 MEANINGS = {
     Harm.BIT: "one bit is wrong; the record can be read all the same",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from metering.sidecar.quarantine import QUARANTINE, sync_directory
-from metering.sidecar.segment import list_segments
+from metering.sidecar.spool.quarantine import QUARANTINE, sync_directory
+from metering.sidecar.spool.segment import list_segments
 
 SHIPPED = "shipped"
 

@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 from uuid import UUID
 
-from metering.sidecar.quarantine import write_whole
+from metering.sidecar.spool.quarantine import write_whole
 
 SOURCE_ID = "source.id"
 

@@ -11,7 +11,7 @@ from metering.core.event import UsageEvent
 from metering.errors import SpoolError
 from metering.sidecar.config import SpoolConfig
 from metering.sidecar.logline import log
-from metering.sidecar.spool import SpoolWriter
+from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
 COMPLAIN_SECONDS = 60.0

@@ -19,7 +19,7 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import replace
 
-from metering.sidecar.segment import FINAL, HEADER, LINE_BYTES_MAX, OPEN, Record, parse_line, read_chunks
+from metering.sidecar.spool.segment import FINAL, HEADER, LINE_BYTES_MAX, OPEN, Record, parse_line, read_chunks
 
 MENDABLE_BYTES_MAX = 91_607 // 8
 # A wholly overwritten segment must not cost seconds: each attempt walks every bit of its line.

@@ -3,15 +3,15 @@
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from metering.sidecar.bodies import Body, OpenBody, open_body
 from metering.sidecar.logline import log
-from metering.sidecar.message_end import MessageEnd
-from metering.sidecar.request_head import BLANK_LINE
-from metering.sidecar.response_head import BadResponse, ResponseHead, read_response
+from metering.sidecar.relay.bodies import Body, OpenBody, open_body
+from metering.sidecar.relay.message_end import MessageEnd
+from metering.sidecar.relay.request_head import BLANK_LINE
+from metering.sidecar.relay.response_head import BadResponse, ResponseHead, read_response
 
 if TYPE_CHECKING:
-    from metering.sidecar.exchange import Exchange
-    from metering.sidecar.pool import Pool
+    from metering.sidecar.relay.exchange import Exchange
+    from metering.sidecar.relay.pool import Pool
 
 _BROKEN = "The model's server sent an answer that is not valid HTTP/1.1, so it was not passed on."
 

@@ -2,12 +2,12 @@
 
 from metering.core.dialects import Operation, classify
 from metering.core.event import Attribution
-from metering.sidecar.attribution import add_trusted, read_label
 from metering.sidecar.config import KeyConfig, SidecarConfig
 from metering.sidecar.keys import KeyRing, well_formed
-from metering.sidecar.problems import Refusal
-from metering.sidecar.request_head import RequestHead, RequestReader
-from metering.sidecar.routes import Route, RouteTable
+from metering.sidecar.relay.attribution import add_trusted, read_label
+from metering.sidecar.relay.problems import Refusal
+from metering.sidecar.relay.request_head import RequestHead, RequestReader
+from metering.sidecar.relay.routes import Route, RouteTable
 
 KEY_PREFIX = b"/k/"
 OPERATIONS_MAX = 512

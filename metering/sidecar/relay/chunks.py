@@ -10,7 +10,7 @@ import re
 
 from httptools import HttpParserError, HttpParserUpgrade
 
-from metering.sidecar.request_head import RequestHead
+from metering.sidecar.relay.request_head import RequestHead
 
 LINE_LENGTH_MAX = 4096
 TRAILER_BYTES_MAX = 16 * 1024

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 
 from metering.errors import SpoolError
-from metering.sidecar.quarantine import set_aside, sync_directory
-from metering.sidecar.scan import Damage, scan_segment
-from metering.sidecar.segment import Record, encode_line, list_segments, spool_error
-from metering.sidecar.spool import SpoolWriter
-from metering.sidecar.spool_lock import lock_directory, lock_for_shipping
+from metering.sidecar.spool.lock import lock_directory, lock_for_shipping
+from metering.sidecar.spool.quarantine import set_aside, sync_directory
+from metering.sidecar.spool.scan import Damage, scan_segment
+from metering.sidecar.spool.segment import Record, encode_line, list_segments, spool_error
+from metering.sidecar.spool.writer import SpoolWriter
 
 
 class RepairReport(msgspec.Struct, kw_only=True):

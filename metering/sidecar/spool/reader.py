@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from metering.sidecar.quarantine import QUARANTINE
-from metering.sidecar.recovery import open_at_end, read_checkpoint
-from metering.sidecar.scan import Damage, Harm, Scanner
-from metering.sidecar.segment import FINAL, Record, first_sequence_of, list_segments, read_chunks
+from metering.sidecar.spool.quarantine import QUARANTINE
+from metering.sidecar.spool.recovery import open_at_end, read_checkpoint
+from metering.sidecar.spool.scan import Damage, Harm, Scanner
+from metering.sidecar.spool.segment import FINAL, Record, first_sequence_of, list_segments, read_chunks
 
 BATCH_RECORDS = 10_000
 BATCH_BYTES = 8 * 1024**2

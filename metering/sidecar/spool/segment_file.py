@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from metering.sidecar.segment import segment_path
+from metering.sidecar.spool.segment import segment_path
 
 
 class SegmentFile:

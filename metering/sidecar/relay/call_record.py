@@ -12,9 +12,9 @@ from uuid import UUID
 from metering.core.dialects import Reader, Reading, RequestFacts, Windows, open_reader, read_request
 from metering.core.event import Outcome, UsageEvent, mint_event_id
 from metering.core.usage import UsageSource
-from metering.sidecar.admission import Admitted
 from metering.sidecar.logline import log
-from metering.sidecar.response_head import ResponseHead
+from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.response_head import ResponseHead
 
 # SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
 _random_bits = random.Random().getrandbits  # noqa: S311
@@ -152,7 +152,9 @@ class CallRecord:
             failed = self.status is not None and self.status >= 400
             return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
         try:
-            return self._reader.finish()
+            reading = self._reader.finish()
         except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer
             log("reader_failed", dialect=self.operation.dialect, error=type(error).__name__)
             return Reading()
+        # A look at an earlier answer: its usage was counted when it was made.
+        return Reading(usage_source=UsageSource.NONE, failed=reading.failed) if reading.repeats else reading

@@ -16,13 +16,13 @@ import msgspec
 
 from metering.core.event import UsageEvent
 from metering.errors import SpoolError, SpoolFull
-from metering.sidecar.group_sync import GroupSync, SyncJob, run_job
-from metering.sidecar.recovery import Found, recover
-from metering.sidecar.room import FULL_ERRORS, Room
-from metering.sidecar.segment import FINAL, OPEN, SEGMENT_BYTES, spool_error
-from metering.sidecar.segment_log import SegmentLog
-from metering.sidecar.source_id import settle_source_id
-from metering.sidecar.spool_lock import lock_directory
+from metering.sidecar.spool.group_sync import GroupSync, SyncJob, run_job
+from metering.sidecar.spool.lock import lock_directory
+from metering.sidecar.spool.recovery import Found, recover
+from metering.sidecar.spool.room import FULL_ERRORS, Room
+from metering.sidecar.spool.segment import FINAL, OPEN, SEGMENT_BYTES, spool_error
+from metering.sidecar.spool.segment_log import SegmentLog
+from metering.sidecar.spool.source_id import settle_source_id
 
 MAX_BYTES = 10 * 1024**3
 RETRY_SECONDS = 1.0  # how often what the disk refused is tried again without traffic

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from metering.sidecar.message_end import MessageEnd
+from metering.sidecar.relay.message_end import MessageEnd
 
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"

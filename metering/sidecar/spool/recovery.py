@@ -9,9 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from metering.sidecar.quarantine import set_aside
-from metering.sidecar.scan import Damage, Harm, scan_segment
-from metering.sidecar.segment import (
+from metering.sidecar.spool.quarantine import set_aside
+from metering.sidecar.spool.scan import Damage, Harm, scan_segment
+from metering.sidecar.spool.segment import (
     BOOT_SEQUENCES,
     FINAL,
     OPEN,

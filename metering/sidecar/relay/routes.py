@@ -8,8 +8,8 @@ import certifi
 
 from metering.core.event import Attribution
 from metering.errors import ConfigError
-from metering.sidecar.attribution import attribute
 from metering.sidecar.config import KeyConfig, RouteConfig
+from metering.sidecar.relay.attribution import attribute
 
 
 class Destination:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from metering.errors import SpoolLocked
-from metering.sidecar.segment import spool_error
+from metering.sidecar.spool.segment import spool_error
 
 SHIP_LOCK = "ship.lock"
 # `metering spool inspect` takes the lock for a moment to see whether it is free: that must refuse no writer.
