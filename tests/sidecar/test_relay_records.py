@@ -57,6 +57,22 @@ def test_last_byte_waits_for_the_final_record(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize(("background", "source"), [("false", UsageSource.NONE), ("true", UsageSource.REPORTED)])
+def test_a_look_at_an_earlier_answer_counts_nothing(tmp_path: Path, background: str, source: UsageSource) -> None:
+    """A response is told again on every GET; only one made in the background has not told its usage before."""
+    usage = '{"input_tokens":3,"output_tokens":4,"total_tokens":7}'
+    body = f'{{"id":"resp_1","object":"response","status":"completed","background":{background},"usage":{usage}}}'
+
+    async def test() -> None:
+        async with relaying(tmp_path, serve(json_answer(body.encode()))) as rig:
+            await rig.ask(get("/openai/v1/responses/resp_1", "Connection: close"))
+            event = await rig.final()
+            assert (event.usage_source, event.usage is None) == (source, source is UsageSource.NONE)
+            assert event.outcome is Outcome.COMPLETED
+
+    run(test())
+
+
 class RefusingSpool(SpoolWriter):
     """A real spool that says what a full disk says, for as long as `full` is set."""
 

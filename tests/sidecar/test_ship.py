@@ -221,6 +221,20 @@ def test_sigterm_ends_it_well(tmp_path: Path, database_url: str, engine: Engine)
     assert "inserted=100" in out
 
 
+def test_a_stopping_shipper_takes_what_was_written_last(tmp_path: Path, database_url: str, engine: Engine) -> None:
+    write_calls(tmp_path / "worker-0", 0, 1)
+    stop = Stop()
+    shipping = threading.Thread(target=run_shipper, args=(tmp_path, database_url), kwargs={"stop": stop})
+    shipping.start()
+    while shipped(engine)[0] < 1:
+        threading.Event().wait(0.02)
+    write_calls(tmp_path / "worker-0", 1, 200)
+    stop.request()
+    shipping.join()
+    stop.close()
+    assert shipped(engine) == (200, sum(range(200)))
+
+
 def test_pauses_grow_differ_and_are_bounded() -> None:
     backoff = Backoff()
     pauses = [backoff.next_seconds() for _ in range(40)]
