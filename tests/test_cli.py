@@ -17,6 +17,23 @@ def test_help_names_every_command(command_environ: dict[str, str]) -> None:
     assert [command for command in COMMANDS if f" {command} " not in done.stdout] == []
 
 
+def test_help_lists_the_commands_in_the_order_of_a_first_day(command_environ: dict[str, str]) -> None:
+    listed = _run(command_environ, "--help").stdout.partition("Commands:")[2]
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == list(COMMANDS)
+    assert "..." not in listed  # every first sentence fits
+
+
+def test_words_in_brackets_are_not_swallowed_as_markup(command_environ: dict[str, str]) -> None:
+    assert "[[key]]" in _run(command_environ, "keys", "mint", "--help").stdout
+    assert "[spool] dir" in _run(command_environ, "spool", "inspect", "--help").stdout
+
+
+def test_the_version(command_environ: dict[str, str]) -> None:
+    done = _run(command_environ, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("metering")
+
+
 def test_every_command_explains_itself(command_environ: dict[str, str]) -> None:
     code = """
 import sys

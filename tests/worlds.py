@@ -1,12 +1,14 @@
 """Tiny literal worlds for the tests of money: prices, usage and periods with everything unsaid left at a default."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from metering.core.model_match import Match
+from metering.core.money import add
 from metering.core.period import Period
+from metering.core.rating import Charge
 from metering.core.sku_price import SkuPrice
 from metering.core.slot import Dimension, SlotTotal
 from metering.core.statement import Provenance
@@ -47,3 +49,12 @@ def total(
     return SlotTotal(
         dimension=dimension(number, **facts), segment_start_at=at, calls=calls, quantities=dict(quantities)
     )
+
+
+def billed(charges: Iterable[Charge]) -> dict[str, Decimal]:
+    """The exact billed cost per currency; unpriced charges have none."""
+    amounts: dict[str, list[Decimal]] = {}
+    for charge in charges:
+        if charge.currency and charge.billed_cost is not None:
+            amounts.setdefault(charge.currency, []).append(charge.billed_cost)
+    return {currency: add(amounts[currency]) for currency in sorted(amounts)}

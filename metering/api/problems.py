@@ -49,7 +49,8 @@ def _from_http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
     if status == HTTPStatus.NOT_FOUND:
         return problem(status, f"there is nothing at {request.url.path}: the paths are listed in /openapi.json")
-    return problem(status, str(getattr(error, "detail", "")))
+    headers = getattr(error, "headers", None) or {}  # 405 must say what is allowed
+    return problem(status, str(getattr(error, "detail", "")), **headers)
 
 
 def _from_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001

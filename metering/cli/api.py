@@ -21,10 +21,14 @@ def register(app: typer.Typer) -> None:
 def api(
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:8780",
     token_file: Annotated[
-        Path | None, typer.Option(help="A file with the token clients must send. Needed beyond this machine.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with the token clients must send. Needed beyond this machine."),
     ] = None,
 ) -> None:
-    """Serve statements and usage: /v1/statements/PERIOD?by=team, /v1/usage?period=PERIOD&by=team, /healthz, /readyz."""
+    """Serve statements and usage over HTTP.
+
+    /v1/statements/PERIOD?by=team, /v1/usage?period=PERIOD&by=team, /healthz, /readyz.
+    """
     import uvicorn
 
     from metering.api.access import read_token
@@ -33,7 +37,7 @@ def api(
     from metering.core.placement import parse_by
     from metering.core.statement import Statement
     from metering.jobs.statement import compose_statement
-    from metering.ledger.watermark import snapshot, watermark
+    from metering.ledger.snapshot import snapshot, watermark
 
     host, port = parse_listen(listen)
     token = read_token(token_file) if token_file else None

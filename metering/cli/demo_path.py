@@ -36,8 +36,8 @@ from metering.ledger import embedded, migrate
 from metering.ledger.checks import run_checks
 from metering.ledger.engine import Engine, connect, transaction
 from metering.ledger.partitions import ensure_partitions
+from metering.ledger.snapshot import snapshot
 from metering.ledger.teams import replace_directory
-from metering.ledger.watermark import snapshot
 from metering.sidecar.keys import hash_secret, mint_secret
 
 PORT = 8787  # unless somebody has it

@@ -25,14 +25,18 @@ class Output(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    dialects = typer.Typer(help="The wire formats the meter reads.", no_args_is_help=True)
+    dialects = typer.Typer(
+        help="The wire formats the meter reads: check them against recordings.", no_args_is_help=True
+    )
     dialects.callback()(lambda: None)
     dialects.command("check")(check)
     app.add_typer(dialects, name="dialects")
 
 
 def check(
-    directory: Annotated[Path, typer.Argument(help="A folder of recorded exchanges, one JSON file each.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of recorded exchanges, one JSON file each.")
+    ],
     output: Annotated[Output, typer.Option(help="How to print the result.")] = Output.TABLE,
     cuts: Annotated[int, typer.Option(min=0, help="In how many random ways to cut each body.")] = 5,
     seed: Annotated[int, typer.Option(help="Where the random cuts start.")] = 0,

@@ -1,9 +1,12 @@
 """An explained line as a table, as CSV rows and as plain values."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 import typer
+from rich.console import JustifyMethod
+from rich.table import Table
 from rich.text import Text
 
 from metering.cli.tables import cell, new_table, print_table
@@ -17,7 +20,13 @@ CSV_COLUMNS = (
     *("consumed_quantity", "priced_as", "contracted_unit_price", "pricing_unit", "contracted_cost", "currency"),
     *("sku_price_id", "price_version", "price_source", "price_effective_from", "price_effective_to"),
 )
-GROUPS_SHOWN_MAX = 30
+COLUMNS: dict[str, JustifyMethod] = {
+    "what": "left",
+    "quantity": "right",
+    "× price": "left",
+    "= cost": "right",
+    "price row, or whose calls": "left",
+}
 
 
 def explanation_values(explanation: Explanation) -> Values:
@@ -39,66 +48,85 @@ def explanation_csv(explanations: Sequence[Explanation]) -> Iterator[list[str]]:
                 yield [escape_cell(str(values[name])) if values[name] is not None else "" for name in CSV_COLUMNS]
 
 
-def print_explanation(explanation: Explanation) -> None:
-    """The line's arithmetic, charge by charge, with the newest events of each group of calls."""
-    line, shown = explanation.line, explanation.groups[:GROUPS_SHOWN_MAX]
+def print_explanation(explanation: Explanation, groups_max: int) -> None:
+    """The line's arithmetic, charge by charge, with the newest events of the `groups_max` costliest groups of calls."""
+    line, shown = explanation.line, explanation.groups[:groups_max]
     money = f"{money_text(line.cost)} {line.currency}, rounded once from {money_text(line.cost_exact)}"
-    table = new_table(
-        f"{line.name} [{line.line_id}]: {money if line.cost is not None else 'no cost'}, {line.calls:,} calls"
-    )
-    for title in ("what", "from", "to", "quantity", "× price", "= cost", "price row"):
-        table.add_column(title, justify="right" if title in ("quantity", "= cost") else "left")
+    typer.echo(f"{line.name} [{line.line_id}]: {money if line.cost is not None else 'no cost'}, {_calls(line.calls)}")
+    table = new_table("")
+    for title, justify in COLUMNS.items():
+        table.add_column(title, justify=justify)
     for group in shown:
-        whose = ", ".join(f"{name} {value}" for name, value in _told(group.dimension).items())
-        table.add_row(Text(whose, style="bold"), *map(Text, _span(group)), Text(f"{group.calls:,} calls"))
-        for charge in group.charges:
-            table.add_row(*_charge_cells(charge))
-        for event in group.events:
-            table.add_row(
-                Text(f"  {event.event_id}", style="dim"),
-                Text(time_text(event.started_at), style="dim"),
-                Text(),
-                _used(event),
-            )
-        if not group.all_events and group.events:
-            table.add_row(Text("  … older events: --events N shows more", style="dim"))
-    print_table(table)
+        _add_group(table, group)
+    if shown:
+        print_table(table)
     rest = len(explanation.groups) - len(shown)
-    more = f"; {rest} smaller groups are not shown: --output json has all" if rest else ""
-    added = "adds up to the line" if explanation.adds_up else "DOES NOT ADD UP: run `metering verify`"
-    typer.echo(f"{len(explanation.groups)} groups of calls; everything {added}{more}\n")
+    more = f"; not shown: the {rest} smallest (--groups N shows more, --output json has all charges)" if rest else ""
+    added = "everything adds up to the line" if explanation.adds_up else "IT DOES NOT ADD UP: run `metering verify`"
+    groups = f"{len(explanation.groups)} group{'s' * (len(explanation.groups) != 1)} of calls"
+    typer.echo(f"{groups}; {added}{more}\n")
+
+
+def _add_group(table: Table, group: ExplainedGroup) -> None:
+    facts = group.dimension
+    whose = "; ".join([f"{_minute(group.start_at)} to {_minute(group.end_at)} UTC", *_told(facts)])
+    what = f"{facts.provider_name}/{facts.model or 'unknown model'}"
+    table.add_section()
+    table.add_row(Text(what, style="bold"), Text(_calls(group.calls)), Text(), Text(), Text(whose, style="bold"))
+    for charge in group.charges:
+        table.add_row(*_charge_cells(charge))
+    for event in group.events:
+        name, used = Text(f"  {event.event_id}", style="dim"), Text(_used(event), style="dim")
+        table.add_row(name, Text(), Text(), Text(), used)
+    if group.events and not group.all_events:
+        table.add_row(Text("  … older events: --events N shows more", style="dim"))
 
 
 def _charge_cells(explained: ExplainedCharge) -> list[Text]:
     charge, price = explained.charge, explained.charge.price
-    what = Text(f"  {charge.meter}")
+    what = [Text(f"  {charge.meter}"), cell(charge.consumed_quantity)]
     if price is None:
-        return [what, Text(), Text(), cell(charge.consumed_quantity), Text("no price", style="red")]
-    over = "".join(f", as {meter} has no price of its own" for meter in explained.fell_back_over[:1])
-    since = time_text(price.effective_from) if price.effective_from else "ever"
-    until = time_text(price.effective_to) if price.effective_to else "further notice"
+        return [*what, Text("no price", style="red"), Text("not charged", style="red")]
+    since = f"from {_minute(price.effective_from)}" if price.effective_from else "since ever"
+    until = f"to {_minute(price.effective_to)}" if price.effective_to else "until further notice"
+    over = "".join(f"; {meter} has no price of its own" for meter in explained.fell_back_over[:1])
+    unit, noun = price.pricing_unit.split()
+    version = explained.price_version or ""
+    source = version if version.startswith(price.source) else f"{version} ({price.source})"
     return [
-        what,
-        Text(),
-        Text(),
-        cell(charge.consumed_quantity),
-        Text(f"{price.unit_price:f} {price.currency} per {price.pricing_unit}{over}"),
+        *what,
+        Text(f"{price.unit_price:f} {price.currency} per {int(unit):,} {noun}"),
         Text(money_text(charge.billed_cost) or ""),
-        Text(f"{price.kind} {price.sku_id}, from {since} to {until}, {explained.price_version} ({price.source})"),
+        Text(f"{price.kind} price {price.sku_id}, {since} {until}; {source}{over}"),
     ]
 
 
-def _used(event: CountedEvent) -> Text:
-    return Text(", ".join(f"{quantity:,} {meter}" for meter, quantity in event.quantities.items()), style="dim")
+def _used(event: CountedEvent) -> str:
+    """When an event began, and what of it was counted."""
+    quantities = ", ".join(f"{quantity:,} {meter}" for meter, quantity in event.quantities.items())
+    return f"{event.started_at:%Y-%m-%d %H:%M:%S} UTC: {quantities or 'nothing'}"
 
 
-def _span(group: ExplainedGroup) -> tuple[str, str]:
-    return time_text(group.start_at), time_text(group.end_at)
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
-def _told(dimension: Dimension) -> dict[str, object]:
-    """What is known of the group, by name."""
-    return {name: value for name, value in msgspec.structs.asdict(dimension).items() if value not in (None, 0)}
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' * (count != 1)}"
+
+
+def _told(dimension: Dimension) -> Iterator[str]:
+    """What else is known of the group."""
+    for name in ("team", "project", "environment", "principal", "credential_id", "deployment", "region"):
+        if value := getattr(dimension, name):
+            yield f"{name.removesuffix('_id')} {value}"
+    yield dimension.operation_name
+    if dimension.service_tier:
+        yield f"tier {dimension.service_tier}"
+    if dimension.context_band:
+        yield f"over {dimension.context_band:,} input tokens"
+    yield f"usage {dimension.usage_source}"
+    yield dimension.outcome
 
 
 def _group_values(group: ExplainedGroup) -> Values:

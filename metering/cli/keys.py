@@ -10,7 +10,7 @@ from metering.errors import InputError
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    keys = typer.Typer(help="Metering keys.", no_args_is_help=True)
+    keys = typer.Typer(help="Metering keys: secrets that say whose a call is.", no_args_is_help=True)
     keys.callback()(lambda: None)  # a group, though it has one command
     keys.command("mint")(mint)
     app.add_typer(keys, name="keys")
@@ -19,8 +19,8 @@ def register(app: typer.Typer) -> None:
 def mint(
     identity: Annotated[str, typer.Option("--id", help="The key's name in events and statements.", show_default=False)],
     team: Annotated[str | None, typer.Option(help="Whose calls they are.")] = None,
-    project: Annotated[str | None, typer.Option()] = None,
-    environment: Annotated[str | None, typer.Option()] = None,
+    project: Annotated[str | None, typer.Option(help="Which project they are for.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Which environment they come from, such as prod.")] = None,
     principal: Annotated[str | None, typer.Option(help="The person or service that holds the key.")] = None,
     kind: Annotated[str, typer.Option(help="The word in the secret: mk_<kind>_….")] = "live",
 ) -> None:

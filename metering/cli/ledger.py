@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("migrate")(migrate)
     app.command("count")(count)
     app.command("verify")(verify)
-    postgres = typer.Typer(help="The embedded Postgres, for those without a server.", no_args_is_help=True)
+    postgres = typer.Typer(help="The embedded Postgres: start, stop, status.", no_args_is_help=True)
     postgres.command("start")(postgres_start)
     postgres.command("stop")(postgres_stop)
     postgres.command("status")(postgres_status)
@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 
 def migrate() -> None:
-    """Bring the ledger's tables to this version, and make the partitions of the next week."""
+    """Bring the ledger's tables to this version.
+
+    The partitions of the next week are made, too.
+    """
     from metering.ledger.migrate import head
     from metering.ledger.partitions import ensure_partitions
 

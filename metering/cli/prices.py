@@ -15,23 +15,14 @@ if TYPE_CHECKING:
     from metering.jobs.published_prices import PriceList
 
 SHOWN = (
-    *(
-        "sku_id",
-        "unit_price",
-        "pricing_unit",
-        "currency",
-        "kind",
-        "effective_from",
-        "effective_to",
-        "source",
-        "price_id",
-    ),
+    *("sku_id", "unit_price", "pricing_unit", "currency", "kind", "effective_from", "effective_to"),
+    *("source", "price_id"),
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    prices = typer.Typer(help="The dated price book.", no_args_is_help=True)
+    prices = typer.Typer(help="The dated price book: import, show, check.", no_args_is_help=True)
     prices.command("import")(import_)
     prices.command("show")(show)
     prices.command("check")(check)
@@ -40,12 +31,15 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     file: Annotated[
-        Path | None, typer.Argument(help="Your price file (.toml or .csv). Default: the list prices.")
+        Path | None, typer.Argument(metavar="FILE", help="Your price file (.toml or .csv). Default: the list prices.")
     ] = None,
     source: Annotated[str, typer.Option("--from", help="genai-prices, or a price file.")] = "genai-prices",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Put prices in force: a new version of their source, kept beside all earlier ones."""
+    """Put prices in force, as a new version of their source.
+
+    Earlier versions are kept.
+    """
     from metering.jobs.import_prices import import_prices
 
     price_list = _read(file or (None if source == "genai-prices" else Path(source)))
@@ -72,9 +66,7 @@ def import_(
 
 def show(
     provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Only rows that could price this model, best first a meter.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only rows that could price calls of this model.")] = None,
     meter: Annotated[str | None, typer.Option(help="Only this meter's.")] = None,
     at: Annotated[
         str | None, typer.Option(help="Only rows in force at this time (ISO 8601; a bare one is UTC).")
@@ -85,7 +77,7 @@ def show(
     from metering.core.document import price_values
     from metering.jobs.show_prices import find_prices
     from metering.ledger.prices import load_book
-    from metering.ledger.watermark import snapshot
+    from metering.ledger.snapshot import snapshot
 
     instant = _instant(at)
     with ledger_engine() as engine, snapshot(engine) as connection:
@@ -97,12 +89,15 @@ def show(
 
 
 def check(
-    file: Annotated[Path | None, typer.Argument(help="A price file to check alone, before importing it.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A price file to check alone, before importing it.")
+    ] = None,
     period: Annotated[str | None, typer.Option(help="Whose usage must have prices; default: this month.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Look for usage without a price, holes between prices, and thresholds rollups can't decide.
+    """Look for usage without a price, and holes between prices.
 
+    Also for thresholds that the counts kept can't decide.
     Exits with 1 if somebody should do something.
     """
     from metering.core.period import parse_period

@@ -31,7 +31,10 @@ def register(app: typer.Typer) -> None:
 
 
 def report(period: PeriodOption, by: ByOption = "team", output: OutputOption = Output.TABLE) -> None:
-    """Print the statement of a period: tokens by meter, cost, what is estimated, unpriced or unallocated, total."""
+    """Print the statement of a period.
+
+    Tokens by meter, cost, what is estimated, unpriced or unallocated, and the total.
+    """
     from metering.cli.statement_table import print_statement
     from metering.core.document import csv_rows, statement_values
     from metering.core.placement import parse_by
@@ -56,6 +59,7 @@ def explain(
     line: Annotated[str, typer.Option(help="A line's name, or its line_id in the report's JSON.")],
     by: ByOption = "team",
     meter: Annotated[str | None, typer.Option(help="Only this meter's charges.")] = None,
+    groups: Annotated[int, typer.Option(min=0, help="How many groups of calls to show, the costliest first.")] = 30,
     events: Annotated[int, typer.Option(min=0, help="How many events to show of each group of calls.")] = 5,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -66,7 +70,9 @@ def explain(
 
     span, grouping, only = _period(period), parse_by(by), _meter(meter)
     with ledger_engine() as engine:
-        explanations = explain_lines(engine, span, grouping, line, meter=only, events_max=events)
+        # A CSV has a row a charge, and no events.
+        limits = {"groups_max": 0 if output is Output.CSV else groups, "events_max": events}
+        explanations = explain_lines(engine, span, grouping, line, meter=only, **limits)
         _warn_uncounted(engine)
     if output is Output.JSON:
         print_json([explanation_values(one) for one in explanations])
@@ -74,7 +80,7 @@ def explain(
         print_csv(explanation_csv(explanations))
     else:
         for one in explanations:
-            print_explanation(one)
+            print_explanation(one, groups)
 
 
 def _period(name: str) -> "Period":

@@ -30,7 +30,7 @@ PLACE_COLUMNS = ("spool", "segment", "offset", "bytes", "harm", "is_damage", "me
 
 def register(app: typer.Typer) -> None:
     """Add `spool inspect|verify|repair`."""
-    spool = typer.Typer(no_args_is_help=True, help="Look into a sidecar's spool, verify it, repair it.")
+    spool = typer.Typer(no_args_is_help=True, help="A sidecar's spool: inspect, verify, repair.")
     spool.command()(inspect)
     spool.command()(verify)
     spool.command()(repair)

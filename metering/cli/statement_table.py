@@ -1,25 +1,26 @@
 """A statement as a table for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+import typer
 from rich.text import Text
 
 from metering.cli.tables import cell, new_table, print_table
-from metering.core.statement import Amount, Line, LineStatus, Statement
+from metering.core.statement import Amount, Line, LineStatus, Statement, Total
 from metering.core.usage import Meter
 
 
 def print_statement(statement: Statement) -> None:
-    """One row a line, then the totals; only meters that occur have a column."""
+    """One row a line, then the totals, then what they lack; only meters that occur have a column."""
     meters = [meter for meter in Meter if meter in statement.total.quantities and meter is not Meter.REQUEST]
     period = statement.period
     span = f"{period.start_at:%Y-%m-%d %H:%M} to {period.end_at:%Y-%m-%d %H:%M} UTC"
     table = new_table(f"Statement {period.name} by {statement.by}, {span}")
     table.add_column(statement.by.value)
-    for title in ("calls", "unknown", *(meter.value.replace("_", " ") for meter in meters), "tokens", "est."):
+    for title in ("calls", "unknown", *(meter.value.replace("_", " ") for meter in meters), "tokens", "estimated"):
         table.add_column(title, justify="right")
-    for title in ("cost", "list"):
+    for title in ("cost", "at list price"):
         table.add_column(title, justify="right", no_wrap=True)
     for line in statement.lines:
         table.add_row(*_line(line, meters), style=_style(line))
@@ -27,11 +28,13 @@ def print_statement(statement: Statement) -> None:
     total = statement.total
     counts = [cell(total.calls), cell(total.unknown_calls or None)]
     counts += [cell(total.quantities.get(meter)) for meter in meters]
-    counts += [cell(total.tokens), Text(_percent(total.estimated_share))]
+    counts += [cell(total.tokens), Text(_percent(total.estimated_tokens, total.estimated_share))]
     for amount in total.amounts or (None,):
         table.add_row(Text("total"), *counts, *_amounts(amount), style="bold")
         counts = [Text()] * len(counts)
     print_table(table)
+    for note in _notes(total):
+        typer.echo(note)
 
 
 def _line(line: Line, meters: Sequence[Meter]) -> list[Text]:
@@ -42,7 +45,7 @@ def _line(line: Line, meters: Sequence[Meter]) -> list[Text]:
         cell(line.unknown_calls or None),
         *(cell(line.quantities.get(meter)) for meter in meters),
         cell(line.tokens),
-        Text(_percent(line.estimated_share)),
+        Text(_percent(line.estimated_tokens, line.estimated_share)),
         Text(_money(line.cost, line.currency)),
         Text(_money(line.list_cost, line.currency)),
     ]
@@ -58,8 +61,18 @@ def _money(amount: Decimal | None, currency: str | None) -> str:
     return "" if amount is None else f"{amount:,f} {currency}"
 
 
-def _percent(share: Decimal | None) -> str:
-    return f"{share:.2%}" if share else ""
+def _percent(part: int, share: Decimal | None) -> str:
+    return f"{share:.2%}" if part and share is not None else ""
+
+
+def _notes(total: Total) -> Iterator[str]:
+    """What the total does not say by itself."""
+    if total.unpriced_tokens:
+        yield f"not in the cost: {total.unpriced_tokens:,} tokens without a price"
+    if total.unknown_calls:
+        yield f"not in the cost: the unknown usage of {total.unknown_calls:,} call{'s' * (total.unknown_calls != 1)}"
+    if total.unallocated_tokens:
+        yield f"without an owner: {total.unallocated_tokens:,} unallocated tokens"
 
 
 def _style(line: Line) -> str:

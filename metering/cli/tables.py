@@ -57,12 +57,16 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], out
 
 def new_table(title: str) -> Table:
     """A table in the house style."""
-    return Table(title=Text(title), title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    return Table(title=Text(title) if title else None, header_style="bold", show_edge=False, pad_edge=False)
 
 
 def print_table(table: Table) -> None:
     """`table` on stdout: as wide as the terminal, or as wide as it likes where there is none."""
     console = Console() if sys.stdout.isatty() else Console(width=UNBOUNDED_WIDTH)
+    # By itself: as a part of a narrow table it would be folded to its width.
+    if table.title:
+        console.print(table.title, style="bold")
+        table.title = None
     console.print(table)
 
 

@@ -15,14 +15,16 @@ COLUMNS = ("team", "cost_center", "effective_from", "effective_to")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    teams = typer.Typer(help="Teams and their cost centres.", no_args_is_help=True)
+    teams = typer.Typer(help="Teams and their cost centres: import, show.", no_args_is_help=True)
     teams.command("import")(import_)
     teams.command("show")(show)
     app.add_typer(teams, name="teams")
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV of team,cost_center,effective_from,effective_to.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A CSV of team,cost_center,effective_from,effective_to.")
+    ],
 ) -> None:
     """Put the directory in FILE in force, as a new version. Dates are midnights in the billing zone."""
     from metering.jobs.team_file import read_team_file
@@ -39,8 +41,8 @@ def import_(
 def show(output: OutputOption = Output.TABLE) -> None:
     """Show the directory in force."""
     from metering.core.document import time_text
+    from metering.ledger.snapshot import snapshot
     from metering.ledger.teams import load_directory
-    from metering.ledger.watermark import snapshot
 
     with ledger_engine() as engine, snapshot(engine) as connection:
         directory = load_directory(connection)

@@ -6,6 +6,7 @@ so a list keeps its own words. Model names are compared without regard to case.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -58,6 +59,14 @@ def compile_match(match: Match) -> Predicate:
     )
 
 
+@lru_cache(maxsize=16_384)
+def folded(match: Match) -> Match:
+    """The same for every spelling of `match` that differs only in case, where case makes no difference."""
+    texts = {word: text.lower() for word in WORDS[:4] if (text := getattr(match, word))}
+    parts = {word: tuple(map(folded, getattr(match, word))) for word in WORDS[5:]}
+    return msgspec.structs.replace(match, **texts, **parts)
+
+
 def dashed_date(name: str) -> str:
     """Gateways write `gpt-5.2-20251211` for what its maker calls `gpt-5.2-2025-12-11`; this gives the latter."""
     return _COMPACT_DATE.sub(r"-\1-\2-\3", name)
@@ -80,7 +89,7 @@ def to_words(match: Match) -> str:
 
 def _searches(pattern: str) -> Predicate:
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise InputError(f"model regex {pattern!r} is not a regular expression: {error}") from None
     return lambda name: compiled.search(name) is not None

@@ -21,6 +21,7 @@ ROUNDING = Context(prec=60, rounding=ROUND_HALF_UP, traps=[InvalidOperation, Div
 MINOR_DIGITS = dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX"), 0)
 MINOR_DIGITS |= dict.fromkeys(("UYI", "VND", "VUV", "XAF", "XOF", "XPF"), 0)
 MINOR_DIGITS |= dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
+MINOR_DIGITS |= dict.fromkeys(("CLF", "UYW"), 4)
 
 
 class Ordered(Protocol):
@@ -43,16 +44,18 @@ def round_total(amount: Decimal, currency: str) -> Decimal:
     return amount.quantize(_minor_unit(currency), context=ROUNDING)
 
 
-def round_lines(amounts: Mapping[Key, Decimal], currency: str) -> dict[Key, Decimal]:
-    """Round the lines of one statement so that they add up to its rounded total.
+def round_lines(amounts: Mapping[Key, Decimal], currency: str, total: Decimal | None = None) -> dict[Key, Decimal]:
+    """Round the lines of one statement so that they add up to its rounded total, or to a `total` near it.
 
     The total does not depend on how the statement is cut into lines: by team or by model, it is `round_total`
     of the exact sum. Each line is within one smallest unit of its exact amount: all are rounded down, and the
-    units missing from the total go to those that lost most; ties go to the smaller key.
+    units missing from the total go to those that lost most; ties go to the smaller key. A `total` less than one unit
+    from the exact sum keeps that promise, and an amount that needs no rounding is never changed.
     """
     unit = _minor_unit(currency)
     lines = {key: amount.quantize(unit, ROUND_FLOOR, ROUNDING) for key, amount in amounts.items()}
-    missing = EXACT.subtract(round_total(add(amounts.values()), currency), add(lines.values()))
+    whole = round_total(add(amounts.values()), currency) if total is None else total
+    missing = EXACT.subtract(whole, add(lines.values()))
     by_loss = sorted(lines, key=lambda key: (EXACT.subtract(lines[key], amounts[key]), key))
     for key in by_loss[: int(EXACT.divide(missing, unit))]:
         lines[key] = EXACT.add(lines[key], unit)

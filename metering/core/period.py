@@ -40,9 +40,9 @@ def parse_period(name: str, zone: ZoneInfo) -> Period:
             end = datetime(start.year + month // 12, month % 12 + 1, 1, tzinfo=zone)
         else:
             end = datetime(start.year + 1, 1, 1, tzinfo=zone)
+        return Period(name, start.astimezone(UTC), end.astimezone(UTC))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{name!r} is not a period: {error}") from None
-    return Period(name, start.astimezone(UTC), end.astimezone(UTC))
 
 
 def slot_at(instant: datetime) -> datetime:

@@ -117,4 +117,4 @@ def _name(dimension: Dimension, by: By, directory: TeamDirectory, at: datetime) 
     if by is By.COST_CENTER:
         return directory.cost_center(dimension.team, at)
     value: str | None = getattr(dimension, _FIELD.get(by, by.value))
-    return value
+    return value or None  # a blank says nothing

@@ -106,7 +106,8 @@ class PriceBook:
 
     def provider(self, name: str) -> str:
         """The provider's name in this book: `bedrock` is `aws`."""
-        if name in self._models or name in self.rules:
+        published = any(layer is Layer.PUBLISHED for layer, _, _ in self._models.get(name, ()))
+        if published or name in self.rules:
             return name
         return next((known for matches, known in self._aliases if matches(name.lower().strip())), name)
 
@@ -127,26 +128,31 @@ class PriceBook:
         name = model.lower()
         known = self._matching.get((provider_name, name))
         if known is None:
-            known = self._match_name(provider_name, name) or self._match_name(provider_name, dashed_date(name))
+            # Each looks for the name as it is first: an own row for it must not hide the list's row for the dashed one.
+            names = dict.fromkeys((name, dashed_date(name)))
+            own = next(filter(None, (self._own(provider_name, each) for each in names)), [])
+            known = own + next(filter(None, (self._published(provider_name, each) for each in names)), [])
             self._matching[provider_name, name] = known
         return known
 
-    def _match_name(self, provider_name: str, name: str) -> list[SkuPrice]:
-        canonical = self.provider(provider_name)
-        own = [
+    def _own(self, provider_name: str, name: str) -> list[SkuPrice]:
+        return [
             row
-            for place in dict.fromkeys((provider_name, canonical))
+            for place in dict.fromkeys((provider_name, self.provider(provider_name)))
             for layer, matches, rows in self._models.get(place, ())
             if layer is Layer.OWN and matches(name)
             for row in rows
         ]
+
+    def _published(self, provider_name: str, name: str) -> list[SkuPrice]:
+        canonical = self.provider(provider_name)
         if published := self._first_published(canonical, name):
-            return own + published
+            return published
         for maker in self.rules[canonical].serves if canonical in self.rules else ():
             # A maker's special tiers are its own: somebody else's batch or flex is not sold at its rates.
             if published := [row for row in self._first_published(maker, name) if row.service_tier is None]:
-                return own + published
-        return own
+                return published
+        return []
 
     def _first_published(self, provider_name: str, name: str) -> list[SkuPrice]:
         for layer, matches, rows in self._models.get(provider_name, ()):
@@ -206,15 +212,16 @@ def _in_order(rows: list[SkuPrice], key: PriceKey, meter: Meter) -> list[tuple[S
         applies = _over(row.context_over_tokens, key.context_band)
         if applies is not False:
             usable.append((row, applies is None))
-    return sorted(usable, key=lambda pair: _rank_of(pair[0]))
+    return sorted(usable, key=lambda pair: _rank_of(pair[0], key))
 
 
-def _rank_of(row: SkuPrice) -> tuple[object, ...]:
+def _rank_of(row: SkuPrice, key: PriceKey) -> tuple[object, ...]:
     return (
         standard_tier(row.service_tier) is None,
         row.region is None,
         row.kind is PriceKind.LIST,
         row.layer is Layer.PUBLISHED,
+        row.provider_name != key.provider_name,  # under the provider's other name
         row.match_order,
         -(row.context_over_tokens or 0),
         row.daily_from is None,

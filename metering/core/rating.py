@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from metering.core.money import add, cost
+from metering.core.money import cost
 from metering.core.period import Period
 from metering.core.prices import PriceBook, PriceKey, Resolution
 from metering.core.sku_price import SkuPrice
@@ -157,12 +157,3 @@ def _problems(charges: Iterable[Charge]) -> list[Problem]:
             quantities.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or "", item[0][3])
         )
     ]
-
-
-def billed(charges: Iterable[Charge]) -> dict[str, Decimal]:
-    """The exact billed cost per currency; unpriced charges have none."""
-    amounts: dict[str, list[Decimal]] = {}
-    for charge in charges:
-        if charge.currency and charge.billed_cost is not None:
-            amounts.setdefault(charge.currency, []).append(charge.billed_cost)
-    return {currency: add(amounts[currency]) for currency in sorted(amounts)}

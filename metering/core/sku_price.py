@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from metering.core.model_match import Match
+from metering.core.model_match import Match, folded
 from metering.core.money import PRICE_SCALE, to_text
 from metering.core.period import on_slot
 from metering.core.usage import TOKEN_METERS, Meter
@@ -117,8 +117,9 @@ def same_sku(price: SkuPrice) -> tuple[object, ...]:
     """Rows with the same value compete: at no instant may two of them apply."""
     # Hourly rows stand above the all-day row, so the two don't compete.
     hourly = price.daily_from is not None
-    rank = (price.layer, price.kind, price.provider_name, price.match, price.meter)
-    return (*rank, price.service_tier, price.region, price.context_over_tokens, hourly)
+    rank = (price.layer, price.kind, price.provider_name, folded(price.match), price.meter)
+    region = price.region and price.region.lower()
+    return (*rank, standard_tier(price.service_tier), region, price.context_over_tokens, hourly)
 
 
 def overlap(one: SkuPrice, other: SkuPrice) -> bool:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
-from metering.core.money import add, plain, round_lines, round_share
+from metering.core.money import EXACT, add, plain, round_lines, round_share, round_total
 from metering.core.period import Period
 from metering.core.placement import By, LineKey, Placed, line_id, place
 from metering.core.rating import Charge, Problem
@@ -88,7 +88,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     price_book_digest: str
     price_book_versions: tuple[str, ...]
     team_directory_digest: str
-    ledger_watermark: int  # the highest batch counted into the rollups
+    ledger_watermark: int  # how many batches had been counted into the rollups
     code_version: str
 
 
@@ -140,11 +140,9 @@ def compose(
     gathered: dict[LineKey, _Gathered] = defaultdict(_Gathered)
     for placed in place(totals, charges, by, period, directory):
         _put(gathered[placed.key], placed)
-    rounded = _round({key: line.exact_cost for key, line in gathered.items()})
-    listed = _round({key: line.exact_list_cost for key, line in gathered.items()})
+    rounded = _round(gathered)
     lines = tuple(
-        _line(line_id(period, by, key), key, gathered[key], (rounded.get(key), listed.get(key)))
-        for key in sorted(gathered)
+        _line(line_id(period, by, key), key, gathered[key], rounded.get(key, (None, None))) for key in sorted(gathered)
     )
     statement = Statement(
         period=period, by=by, lines=lines, total=_total(lines), problems=tuple(problems), provenance=provenance
@@ -172,16 +170,39 @@ def _put(line: _Gathered, placed: Placed) -> None:
             line.list_costs.append(charge.list_cost)
 
 
-def _round(amounts: Mapping[LineKey, Decimal | None]) -> dict[LineKey, Decimal]:
-    """Each currency's lines rounded together; lines without an amount are left out."""
-    rounded: dict[LineKey, Decimal] = {}
-    for currency in {key.currency for key in amounts}:
-        own = {key: amount for key, amount in amounts.items() if amount is not None and key.currency == currency}
-        rounded |= round_lines(own, currency)
+def _round(gathered: Mapping[LineKey, _Gathered]) -> dict[LineKey, tuple[Decimal, Decimal | None]]:
+    """Cost and list cost of the lines that have a cost, each currency's rounded together."""
+    rounded: dict[LineKey, tuple[Decimal, Decimal | None]] = {}
+    for currency in {key.currency for key in gathered}:
+        own = {key: line for key, line in gathered.items() if key.currency == currency}
+        costs = {key: line.exact_cost for key, line in own.items()}
+        exact = {key: amount for key, amount in costs.items() if amount is not None}
+        listed = {key: amount for key in exact if (amount := own[key].exact_list_cost) is not None}
+        cost = round_lines(exact, currency)
+        rounded |= {key: (amount, None) for key, amount in cost.items()}
+        rounded |= _round_list(cost, exact, listed, currency)
     return rounded
 
 
-def _line(name: str, key: LineKey, gathered: _Gathered, costs: tuple[Decimal | None, Decimal | None]) -> Line:
+def _round_list(
+    cost: Mapping[LineKey, Decimal],
+    exact: Mapping[LineKey, Decimal],
+    listed: Mapping[LineKey, Decimal],
+    currency: str,
+) -> dict[LineKey, tuple[Decimal, Decimal]]:
+    """Rounded cost and list cost of the lines in `listed`.
+
+    What list prices would add is rounded, not the list cost itself: else a line that pays list prices might cost
+    a cent more, or less, than its list cost.
+    """
+    saved = {key: EXACT.subtract(amount, exact[key]) for key, amount in listed.items()}
+    # All lines have a list cost: they add up to its rounded total. Otherwise there is no total to add up to.
+    whole = EXACT.subtract(round_total(add(listed.values()), currency), add(cost.values()))
+    rounded = round_lines(saved, currency, whole if len(listed) == len(exact) else None)
+    return {key: (cost[key], EXACT.add(cost[key], rounded[key])) for key in listed}
+
+
+def _line(name: str, key: LineKey, gathered: _Gathered, rounded: tuple[Decimal | None, Decimal | None]) -> Line:
     quantities = {meter: gathered.quantities[meter] for meter in Meter if meter in gathered.quantities}
     return Line(
         line_id=name,
@@ -194,9 +215,9 @@ def _line(name: str, key: LineKey, gathered: _Gathered, costs: tuple[Decimal | N
         quantities=quantities,
         estimated_tokens=gathered.estimated_tokens,
         estimated_share=round_share(gathered.estimated_tokens, _tokens(quantities)),
-        cost=costs[0],
+        cost=rounded[0],
         cost_exact=gathered.exact_cost,
-        list_cost=costs[1],
+        list_cost=rounded[1],
     )
 
 

@@ -13,8 +13,7 @@ from metering.core.rating import ProblemKind
 from metering.core.sku_price import SkuPrice, same_sku
 from metering.jobs.statement import rate_period
 from metering.ledger.engine import Engine
-from metering.ledger.prices import load_book
-from metering.ledger.watermark import snapshot
+from metering.ledger.snapshot import snapshot
 
 
 class FindingKind(StrEnum):
@@ -47,17 +46,16 @@ def check_rows(prices: Sequence[SkuPrice]) -> list[Finding]:
 def check_ledger(engine: Engine, period: Period) -> list[Finding]:
     """What the book in force lacks for the usage of `period`, and what can be seen in its rows."""
     with snapshot(engine) as connection:
-        problems = rate_period(connection, period).problems
-        prices = load_book(connection).prices
+        rated = rate_period(connection, period)
     found = [
         Finding(
             kind=FindingKind.UNPRICED if problem.kind is ProblemKind.UNPRICED else FindingKind.APPROXIMATE,
             sku=f"{problem.provider_name}/{problem.model or 'unknown model'}/{problem.meter}",
             sentence=problem.sentence,
         )
-        for problem in problems
+        for problem in rated.problems
     ]
-    return [*found, *check_rows(prices)]
+    return [*found, *check_rows(rated.book.prices)]
 
 
 def _gaps(prices: Sequence[SkuPrice]) -> list[Finding]:

@@ -19,7 +19,9 @@ from metering.jobs.statement import RatedPeriod, compose_rated, rate_period
 from metering.ledger.engine import Connection, Engine
 from metering.ledger.events import events_of
 from metering.ledger.prices import version_of
-from metering.ledger.watermark import snapshot
+from metering.ledger.snapshot import snapshot
+
+GROUPS_MAX = 30  # whose events are read: a query each, and as many as a person looks at
 
 
 class ExplainedCharge(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +36,7 @@ class ExplainedGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that are alike in every fact a price or an owner depends on, between two instants.
 
     `calls` = how many of them are counted on this line (none, if they stand on the line of the group's other charges);
-    `events` are the newest of the group's events, all of them if `all_events`.
+    `events` are the newest of the group's events, all of them if `all_events`; none were read of the smallest groups.
     """
 
     dimension: Dimension
@@ -55,11 +57,19 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain_lines(
-    engine: Engine, period: Period, by: By, named: str, *, meter: Meter | None = None, events_max: int = 5
+    engine: Engine,
+    period: Period,
+    by: By,
+    named: str,
+    *,
+    meter: Meter | None = None,
+    events_max: int = 5,
+    groups_max: int = GROUPS_MAX,
 ) -> list[Explanation]:
     """Explain every line whose name or id is `named`; with `meter` only its charges, and the groups that have it.
 
-    Up to `events_max` events a group. `InputError` naming the lines there are if none is called so.
+    All groups, and up to `events_max` events of each of the `groups_max` that cost most: a provider's line may have
+    thousands. `InputError` naming the lines there are if none is called so.
     """
     with snapshot(engine) as connection:
         rated = rate_period(connection, period)
@@ -73,7 +83,7 @@ def explain_lines(
             one = line_id(period, by, placed.key)
             if one in placed_on:
                 placed_on[one].append(placed)
-        reader = _Reader(connection, rated, meter, events_max)
+        reader = _Reader(connection, rated, meter, (groups_max, events_max))
         return [
             Explanation(line=line, groups=reader.groups(placed_on[one]), adds_up=_adds_up(line, placed_on[one]))
             for one, line in lines.items()
@@ -83,32 +93,38 @@ def explain_lines(
 class _Reader:
     """Reads what a group needs from the ledger; each price's version once."""
 
-    def __init__(self, connection: Connection, rated: RatedPeriod, meter: Meter | None, events_max: int) -> None:
+    def __init__(
+        self, connection: Connection, rated: RatedPeriod, meter: Meter | None, limits: tuple[int, int]
+    ) -> None:
         self.connection = connection
         self.rated = rated
         self.meter = meter
-        self.events_max = events_max
+        self.groups_max, self.events_max = limits
         self.ends = _ends(rated)
         self.labels: dict[str, str | None] = {}
 
     def groups(self, placed: Sequence[Placed]) -> tuple[ExplainedGroup, ...]:
         """The groups of a line, those that cost most first."""
-        groups = [group for one in placed if (group := self._group(one))]
-        return tuple(sorted(groups, key=_most_first))
+        shown = [one for one in placed if self.meter is None or self._charges(one)]
+        shown.sort(key=lambda one: _most_first(one, self._charges(one)))
+        return tuple(
+            self._group(one, self.events_max if place < self.groups_max else 0) for place, one in enumerate(shown)
+        )
 
-    def _group(self, placed: Placed) -> ExplainedGroup | None:
-        charges = [charge for charge in placed.charges if self.meter in (None, charge.meter)]
-        if self.meter and not charges:
-            return None
+    def _charges(self, placed: Placed) -> list[Charge]:
+        return [charge for charge in placed.charges if self.meter in (None, charge.meter)]
+
+    def _group(self, placed: Placed, events_max: int) -> ExplainedGroup:
         start_at = max(placed.total.segment_start_at, self.rated.period.start_at)
         span = Period(self.rated.period.name, start_at, self.ends[start_at])
-        events = events_of(self.connection, placed.total.dimension.dimension_id, span, self.events_max)
+        dimension = placed.total.dimension
+        events = events_of(self.connection, dimension.dimension_id, span, events_max) if events_max else []
         return ExplainedGroup(
-            dimension=placed.total.dimension,
+            dimension=dimension,
             start_at=start_at,
             end_at=span.end_at,
             calls=placed.total.calls if placed.counts_calls else 0,
-            charges=tuple(self._charge(charge) for charge in charges),
+            charges=tuple(self._charge(charge) for charge in self._charges(placed)),
             events=tuple(events),
             all_events=len(events) == placed.total.calls,
         )
@@ -134,10 +150,10 @@ def _ends(rated: RatedPeriod) -> dict[datetime, datetime]:
     return dict(zip(starts, [*rated.cuts, rated.period.end_at], strict=True))
 
 
-def _most_first(group: ExplainedGroup) -> tuple[object, ...]:
-    cost = add(one.charge.billed_cost for one in group.charges if one.charge.billed_cost is not None)
-    quantity = sum(one.charge.consumed_quantity for one in group.charges)
-    return -cost, -quantity, group.start_at, group.dimension.dimension_id
+def _most_first(placed: Placed, charges: Sequence[Charge]) -> tuple[object, ...]:
+    cost = add(charge.billed_cost for charge in charges if charge.billed_cost is not None)
+    quantity = sum(charge.consumed_quantity for charge in charges)
+    return -cost, -quantity, placed.total.segment_start_at, placed.total.dimension.dimension_id
 
 
 def _adds_up(line: Line, placed: Sequence[Placed]) -> bool:

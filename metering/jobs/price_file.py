@@ -18,7 +18,7 @@ from metering.core.prices import off_ladder
 from metering.core.sku_price import Layer, PriceKind, SkuPrice, parse_amount
 from metering.core.usage import Meter
 from metering.errors import InputError
-from metering.jobs.published_prices import PriceList
+from metering.jobs.published_prices import SOURCE_NAME, PriceList
 
 UNIT_QUANTITIES = {"1": 1, "1K": 1_000, "1M": 1_000_000}
 PATTERNS = ("starts_with", "ends_with", "contains", "regex")
@@ -45,8 +45,13 @@ def read_price_file(path: Path) -> PriceList:
     prices = [_price(row, where, zone, clauses) for where, row in rows]
     if not prices:
         raise InputError(f"price file {path} holds no price: write at least one [[price]]")
+    source_name = str(head.get("name") or path.name)
+    if source_name == SOURCE_NAME:
+        raise InputError(
+            f"price file {path} is called {SOURCE_NAME!r} like the list prices it would replace: rename it"
+        )
     return PriceList(
-        source_name=str(head.get("name") or path.name),
+        source_name=source_name,
         source_version=hashlib.sha256(content).hexdigest()[:12],
         layer=Layer.OWN,
         prices=prices,

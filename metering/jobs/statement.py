@@ -16,8 +16,8 @@ from metering.core.teams import TeamDirectory
 from metering.ledger.engine import Connection, Engine
 from metering.ledger.prices import PriceVersion, current_versions, load_book
 from metering.ledger.slots import slot_totals
+from metering.ledger.snapshot import snapshot, watermark
 from metering.ledger.teams import load_directory
-from metering.ledger.watermark import snapshot, watermark
 
 
 class RatedPeriod(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,10 +58,11 @@ def send(
 def three_lines(url: str, secret: str) -> tuple[str, str, str]:
     """What a user needs to send a call of their own: base URL, key, and a command to paste."""
     body = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}'
+    call = f"curl {url}/openai/v1/chat/completions -H 'x-metering-key: {secret}'"
     return (
         f"base URL  {url}/openai/v1",
         f"key       {secret}",
-        f"try it    curl {url}/openai/v1/chat/completions -H 'x-metering-key: {secret}' --json '{body}'",
+        f"try it    {call} -H 'content-type: application/json' -d '{body}'",
     )
 
 

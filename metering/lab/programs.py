@@ -86,6 +86,11 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "metering", *arguments]
 
 
+def parent_option() -> tuple[str, str]:
+    """Makes a program end when we are gone, also when we were killed and could not stop it."""
+    return "--parent", str(os.getpid())
+
+
 def run_command(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     """Run `metering ARGUMENTS` to its end: its stdout. `MeteringError` with its last words if it fails."""
     done = subprocess.run(command(arguments), env=dict(environ), capture_output=True, text=True, check=False)
@@ -141,7 +146,7 @@ def start_emulator(environ: Mapping[str, str], folder: Path, *options: str) -> t
     """A running emulator and its port; its port file and log are in `folder`."""
     port_file = folder / "emulator.json"
     port_file.unlink(missing_ok=True)
-    arguments = ("emulate", "--listen", "127.0.0.1:0", "--json-port-file", str(port_file), *options)
+    arguments = ("emulate", "--listen", "127.0.0.1:0", "--json-port-file", str(port_file), *parent_option(), *options)
     program = Program(arguments, environ, folder / "emulator.log")
     port: int = msgspec.json.decode(program.wait_for_file(port_file))["port"]
     return program, port

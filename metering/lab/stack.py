@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from metering.errors import MeteringError
-from metering.lab.programs import POLL_SECONDS, Program, ask_command, free_port, start_emulator
+from metering.lab.programs import POLL_SECONDS, Program, ask_command, free_port, parent_option, start_emulator
 from metering.lab.sidecar_plan import PlannedKey, SidecarPlan
 
 COUNT_POLL_SECONDS = 0.1
@@ -63,7 +63,8 @@ class Stack:
 
     def start_sidecar(self) -> None:
         """Start the sidecar (again); returns when it takes calls."""
-        self.sidecar = Program(("sidecar", "--config", str(self.config)), self.environ, self.folder / "sidecar.log")
+        words = ("sidecar", "--config", str(self.config), *parent_option())
+        self.sidecar = Program(words, self.environ, self.folder / "sidecar.log")
         self.sidecar.wait_for_port("127.0.0.1", self.port)
 
     def stop(self) -> None:

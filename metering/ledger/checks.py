@@ -52,8 +52,10 @@ def acknowledge_conflicts(engine: Engine) -> int:
 
 
 def run_check(connection: Connection, file: Path) -> CheckResult:
-    """Run the check in `file`."""
+    """Run the check in `file`, inside a transaction."""
     query = file.read_text("utf-8")
+    # Else the planner takes a table's CHECK for proof and answers without reading a row: a check must look.
+    connection.execute(func.set_config("constraint_exclusion", "off", true()).select())
     found = connection.execute(text(query)).mappings().fetchmany(ROWS_MAX + 1)
     rows = [{name: _plain(value) for name, value in row.items()} for row in found]
     return CheckResult(check=file.stem, states=_states(query), rows=rows[:ROWS_MAX], more=len(rows) > ROWS_MAX)

@@ -1,8 +1,8 @@
--- Counting: by day and dimension, the slots hold exactly the events of the batches marked as counted.
+-- Counting: by quarter-hour and dimension, the slots hold exactly the events of the batches marked as counted.
 -- Events count as plus, slots as minus; what does not come to zero was lost, doubled or made up.
 WITH entry AS (
     SELECT
-        (e.started_at AT TIME ZONE 'UTC')::date AS day,
+        date_bin('00:15:00', e.started_at, '1970-01-01 00:00:00+00') AS slot_at,
         e.team, e.project, e.environment, e.principal, e.credential_id, e.provider_name, e.deployment, e.region,
         e.operation_name, coalesce(nullif(e.response_model, ''), e.request_model) AS model, e.service_tier,
         e.context_band, e.usage_source, e.outcome,
@@ -25,7 +25,7 @@ WITH entry AS (
     JOIN shipped_batch AS b ON b.batch_id = e.batch_id AND b.counted_at IS NOT NULL
     UNION ALL
     SELECT
-        (s.slot_at AT TIME ZONE 'UTC')::date,
+        s.slot_at,
         d.team, d.project, d.environment, d.principal, d.credential_id, d.provider_name, d.deployment, d.region,
         d.operation_name, d.model, d.service_tier,
         d.context_band, d.usage_source, d.outcome,
@@ -38,7 +38,7 @@ WITH entry AS (
     LEFT JOIN usage_dimension AS d ON d.dimension_id = s.dimension_id
 )
 SELECT
-    day, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
+    slot_at, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
     model, service_tier, context_band, usage_source, outcome,
     sum(calls) AS uncounted_calls,
     sum(input_quantity + cache_read_input_quantity + cache_write_input_quantity + cache_write_1h_input_quantity
@@ -48,7 +48,7 @@ SELECT
         AS uncounted_output_tokens
 FROM entry
 GROUP BY
-    day, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
+    slot_at, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
     model, service_tier, context_band, usage_source, outcome
 HAVING
     sum(calls) <> 0
@@ -58,4 +58,4 @@ HAVING
     OR sum(video_input_quantity) <> 0 OR sum(output_quantity) <> 0 OR sum(reasoning_output_quantity) <> 0
     OR sum(audio_output_quantity) <> 0 OR sum(image_output_quantity) <> 0 OR sum(web_search_quantity) <> 0
     OR sum(request_quantity) <> 0
-ORDER BY day, team, model
+ORDER BY slot_at, team, model

@@ -108,6 +108,7 @@ def test_what_is_wrong_is_a_problem_body(compose: Callable[[str, str], Statement
         assert_problem(client.get("/v1/usage"), 400, "period: Field required")
         assert_problem(client.get("/v1/nothing"), 404, "there is nothing at /v1/nothing")
         assert_problem(client.post("/v1/usage"), 405, "Method Not Allowed")
+        assert client.post("/v1/usage").headers["allow"] == "GET"
 
 
 def test_a_ledger_that_is_away_is_told_and_the_process_stays(compose: Callable[[str, str], Statement]) -> None:

@@ -115,7 +115,7 @@ def test_a_report_and_an_explained_line(
     asked = ("--period", "2026-10")
     red = ("explain", *asked, "--line", "red")
     of_input = ("--provider", "openai", "--model", "gpt-5", "--meter", "input", "--at", "2026-10-01")
-    _, table, by_team, explained, told, charges, shown, checked = run(
+    _, table, by_team, explained, told, short, charges, shown, checked = run(
         command_environ,
         database_url,
         ("prices", "import", write(tmp_path, "own.toml", CONTRACT)),
@@ -123,6 +123,7 @@ def test_a_report_and_an_explained_line(
         ("report", *asked, "--output", "csv"),
         (*red, "--meter", "reasoning_output", "--output", "json"),
         red,
+        (*red, "--groups", "0"),
         (*red, "--output", "csv"),
         ("prices", "show", *of_input, "--output", "json"),
         ("prices", "check", *asked, "--output", "csv"),
@@ -134,10 +135,21 @@ def test_a_report_and_an_explained_line(
         ("unallocated", "unpriced", ""),
         ("total", "total", "8.00"),
     ]
+    assert "not in the cost: 117 tokens without a price\nwithout an owner: 117 unallocated tokens\n" in table.out
     assert_explained(json.loads(explained.out))
     assert "8.00 USD, rounded once from 8, 2 calls" in told.out
-    assert "as reasoning_output has no price of its own" in told.out
-    assert "adds up to the line" in told.out
+    assert "reasoning_output has no price of its own" in told.out
+    assert (
+        "2026-10-01 00:00 to 2026-11-01 00:00 UTC; team red; chat; over 1,000,000 input tokens; usage reported"
+        in told.out
+    )
+    assert "1 group of calls; everything adds up to the line\n" in told.out
+    assert str(RED[1].event_id) in told.out
+    assert (
+        "8.00 USD, rounded once from 8, 2 calls\n1 group of calls; everything adds up to the line; not shown: the 1"
+        in short.out
+    )
+    assert str(RED[1].event_id) not in short.out
     assert [row["contracted_cost"] for row in from_csv(charges)] == ["6", "1.5", "0.5"]
     assert [row["unit_price"] for row in json.loads(shown.out)] == ["2"]
     assert checked.code == 1

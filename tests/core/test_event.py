@@ -1,5 +1,6 @@
 """The event's id carries its start; its JSON form is the same event again."""
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -40,6 +41,14 @@ def test_start_time_is_read_back_to_the_millisecond(unix_ms: int, randomness: in
 @given(UNIX_MS, st.integers(0, (1 << 74) - 1), st.integers(0, (1 << 74) - 1))
 def test_no_random_bit_is_lost(unix_ms: int, one: int, other: int) -> None:
     assert (mint_event_id(unix_ms, one) == mint_event_id(unix_ms, other)) is (one == other)
+
+
+def test_a_minted_id_is_a_uuid_like_any_other() -> None:
+    event_id = mint_event_id(1_790_000_000_123, 42)
+    same = UUID(str(event_id))
+    assert event_id == same == pickle.loads(pickle.dumps(event_id))
+    assert hash(event_id) == hash(same)
+    assert event_id.is_safe is same.is_safe
 
 
 def test_ids_sort_by_time() -> None:

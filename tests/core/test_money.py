@@ -55,6 +55,7 @@ def test_what_would_need_rounding_is_refused() -> None:
         ("2.675", "EUR", "2.68"),
         ("1234.5", "JPY", "1235"),
         ("0.0005", "KWD", "0.001"),
+        ("0.00005", "CLF", "0.0001"),
     ],
 )
 def test_a_line_is_rounded_to_the_smallest_coin(amount: str, currency: str, expected: str) -> None:

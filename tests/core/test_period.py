@@ -37,6 +37,11 @@ def test_other_names_are_refused_in_a_sentence(name: str) -> None:
         parse_period(name, ZURICH)
 
 
+def test_a_year_that_begins_before_the_calendar_is_refused() -> None:
+    with pytest.raises(ValueError, match="'0001' is not a period"):
+        parse_period("0001", ZURICH)
+
+
 @pytest.mark.parametrize("zone", ["Europe/Zurich", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"])
 def test_days_tile_the_year_and_begin_on_slots(zone: str) -> None:
     at, year = ZoneInfo(zone), parse_period("2026", ZoneInfo(zone))

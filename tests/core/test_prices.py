@@ -243,6 +243,49 @@ def test_other_names_and_resellers() -> None:
     assert found(book, PriceKey("acme", "m", service_tier="batch")) == "0.5"
 
 
+def test_an_own_row_under_a_providers_other_name_does_not_hide_the_list() -> None:
+    rules = [ProviderRule(provider_name="acme", match=Match(contains="roadrunner"))]
+    listed = [price("1", layer=PUBLISHED), price("2", Meter.OUTPUT, layer=PUBLISHED)]
+    own = [price("0.9", provider_name="roadrunner"), price("0.8", kind=CONTRACTED)]
+    key = PriceKey("roadrunner", "m")
+    book = PriceBook([*listed, own[0]], rules)
+    assert (found(book, key), found(book, key, Meter.OUTPUT)) == ("0.9", "2")
+    # The row that names the provider as the call does comes first, whatever the rows' ids are.
+    for amount in ("0.7", "0.6", "0.5", "0.4"):
+        assert found(PriceBook([price("3"), price(amount, provider_name="roadrunner")], rules), key) == amount
+    assert found(PriceBook([*listed, *own], rules), key) == "0.8"
+
+
+def test_an_own_row_for_the_compact_date_does_not_hide_the_lists_dashed_one() -> None:
+    meters = {"1": Meter.INPUT, "2": Meter.OUTPUT}
+    listed = [price(amount, meter, model="m-2025-12-11", layer=PUBLISHED) for amount, meter in meters.items()]
+    book = PriceBook([*listed, price("0.9", match=Match(starts_with="m-"))])
+    key = PriceKey("acme", "m-20251211")
+    assert (found(book, key), found(book, key, Meter.OUTPUT)) == ("0.9", "2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"match": Match(equals="GPT")}, {"match": Match(equals="gpt")}),
+        (
+            {"match": Match(any_of=(Match(contains="A"), Match(ends_with="b")))},
+            {"match": Match(any_of=(Match(contains="a"), Match(ends_with="B")))},
+        ),
+        ({"service_tier": "default"}, {}),
+        ({"service_tier": "Flex"}, {"service_tier": "flex"}),
+        ({"region": "EU"}, {"region": "eu"}),
+    ],
+)
+def test_rows_that_differ_only_in_spelling_overlap(one: dict[str, Any], other: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="overlap"):
+        PriceBook([price("1", **one), price("2", **other)])
+
+
+def test_a_pattern_in_capitals_matches() -> None:
+    assert found(PriceBook([price("1", match=Match(regex="^GPT-[0-9]"))]), PriceKey("acme", "gpt-5")) == "1"
+
+
 @pytest.mark.parametrize("clause", [{}, {"equals": "a", "contains": "b"}, {"equals": ""}])
 def test_a_match_is_one_clause(clause: dict[str, str]) -> None:
     with pytest.raises(InputError, match="exactly one"):

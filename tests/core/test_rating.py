@@ -6,10 +6,10 @@ import pytest
 
 from metering.core.model_match import Match
 from metering.core.prices import PriceBook
-from metering.core.rating import ProblemKind, billed, rate
+from metering.core.rating import ProblemKind, rate
 from metering.core.sku_price import PriceKind
 from metering.core.usage import Meter
-from tests.worlds import OCTOBER, october, price, total
+from tests.worlds import OCTOBER, billed, october, price, total
 
 BOTH = {Meter.INPUT: 1_000, Meter.OUTPUT: 10}
 

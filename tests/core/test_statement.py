@@ -12,6 +12,7 @@ from metering.core.model_match import Match
 from metering.core.placement import By, parse_by
 from metering.core.prices import PriceBook
 from metering.core.rating import rate
+from metering.core.sku_price import PriceKind
 from metering.core.slot import SlotTotal
 from metering.core.statement import LineStatus, Statement, compose
 from metering.core.teams import TeamAssignment, TeamDirectory
@@ -33,6 +34,26 @@ def test_each_line_is_rounded_once_and_the_total_is_their_sum() -> None:
     assert [line.cost for line in statement.lines] == [Decimal("0.00"), Decimal("0.01"), Decimal("0.01")]
     (amount,) = statement.total.amounts
     assert (amount.cost, amount.cost_exact, amount.list_cost) == (Decimal("0.02"), Decimal("0.015"), Decimal("0.02"))
+
+
+def test_who_pays_list_prices_pays_the_list_cost() -> None:
+    book = PriceBook([price("1"), price("0.9", model="n", kind=PriceKind.CONTRACTED), price("1", model="n")])
+    for model_of_last in ("n", "nobody-lists", "m"):
+        totals = [total({Meter.INPUT: 4_999 + n}, number=n, team=f"t{n}") for n in range(3)]
+        totals.append(total({Meter.INPUT: 79_000}, number=9, team="t9", model=model_of_last))
+        rows = [*book.prices, price("2", model="nobody-lists", kind=PriceKind.CONTRACTED)]
+        statement = compose(totals, rate(totals, PriceBook(rows), OCTOBER), By.TEAM, OCTOBER, TEAMS, PROVENANCE)
+        assert all(line.list_cost == line.cost for line in statement.lines[:3])
+        (amount,) = statement.total.amounts
+        listed = [line.list_cost for line in statement.lines]
+        # 15,000 + 79,000 tokens at 1 a million are 0.094; without a list price there is no total.
+        assert amount.list_cost == (None if None in listed else Decimal("0.09"))
+        assert None in listed or sum(each or 0 for each in listed) == Decimal("0.09")
+
+
+def test_a_blank_name_is_no_name() -> None:
+    (line,) = state([total({Meter.INPUT: 1}, team="")]).lines
+    assert (line.name, line.unallocated) == ("unallocated", True)
 
 
 def test_unpriced_and_unallocated_have_lines_of_their_own() -> None:

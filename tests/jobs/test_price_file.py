@@ -90,6 +90,7 @@ def test_exact_names_come_before_patterns_and_patterns_in_file_order(tmp_path: P
         ("price = 1", "table of its own"),
         ("prices = []", "unknown key 'prices'"),
         ("zone = 'Mars'\n" + ROW, "IANA time zone"),
+        ("name = 'genai-prices'\n" + ROW, "like the list prices it would replace"),
         ("[[price]\n", "is not TOML"),
         (ROW + 'colour = "red"', "unknown column 'colour'"),
         (ROW.replace('"2.50"', "2.5"), 'write it in quotes, price = "2.5"'),

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from metering.core.event import Attribution, Outcome, UsageEvent
 from metering.core.money import add
@@ -158,6 +158,15 @@ def test_a_line_is_found_by_its_id_and_narrowed_to_a_meter(ledger: Engine) -> No
         explain_lines(ledger, OCTOBER, By.TEAM, "green")
 
 
+def test_events_are_read_of_the_costliest_groups_only(ledger: Engine) -> None:
+    (every,) = explain_lines(ledger, OCTOBER, By.PROVIDER, "openai", groups_max=99)[:1]
+    (few,) = explain_lines(ledger, OCTOBER, By.PROVIDER, "openai", groups_max=2)[:1]
+    assert [group.charges for group in few.groups] == [group.charges for group in every.groups]
+    assert [bool(group.events) for group in few.groups] == [place < 2 for place in range(len(every.groups))]
+    assert all(group.events for group in every.groups)
+    assert few.adds_up
+
+
 def test_late_events_are_simply_added(ledger: Engine) -> None:
     before = compose_statement(ledger, OCTOBER, By.TEAM)
     ship(ledger, [an_event(500, NOON, usage=Usage(input_tokens=1_000_000), attribution=RED)])
@@ -166,6 +175,19 @@ def test_late_events_are_simply_added(ledger: Engine) -> None:
     after = compose_statement(ledger, OCTOBER, By.TEAM)
     assert after.total.amounts[0].cost_exact - before.total.amounts[0].cost_exact == 2
     assert after.provenance.ledger_watermark == 2
+
+
+def test_a_batch_counted_after_a_later_one_moves_the_watermark(ledger: Engine) -> None:
+    ship(ledger, [an_event(501, NOON, attribution=RED)])
+    with ledger.connect() as other:
+        other.execute(text("SELECT FROM shipped_batch WHERE counted_at IS NULL FOR UPDATE"))
+        ship(ledger, [an_event(502, NOON, attribution=RED)])
+        count_batches(ledger, 10)
+    before = compose_statement(ledger, OCTOBER, By.TEAM)
+    count_batches(ledger, 10)
+    after = compose_statement(ledger, OCTOBER, By.TEAM)
+    assert after.total.calls == before.total.calls + 1
+    assert after.provenance != before.provenance
 
 
 def test_a_check_tells_what_is_missing(ledger: Engine) -> None:

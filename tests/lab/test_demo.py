@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -83,7 +84,9 @@ def test_the_three_lines_can_be_pasted() -> None:
     base, key, curl = three_lines("http://127.0.0.1:1", "mk_demo_x")
     assert base.endswith("http://127.0.0.1:1/openai/v1")
     assert key.endswith("mk_demo_x")
-    assert "curl http://127.0.0.1:1/openai/v1/chat/completions -H 'x-metering-key: mk_demo_x' --json '{" in curl
+    words = shlex.split(curl.removeprefix("try it"))
+    assert words[:4] == ["curl", "http://127.0.0.1:1/openai/v1/chat/completions", "-H", "x-metering-key: mk_demo_x"]
+    assert json.loads(words[-1])["messages"][0]["role"] == "user"
 
 
 def _still_running(state_dir: str) -> list[str]:

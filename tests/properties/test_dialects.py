@@ -9,7 +9,10 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metering.core.dialects import MEANINGS, Operation, Reading, open_reader, read_request
+from metering.core.dialects import MEANINGS, Operation, Reading, anthropic, open_reader, read_request
+from metering.core.dialects.counts import COUNT_MAX, count, usage_object
+from metering.core.dialects.plain import PlainChat, PlainMessage, PlainResponse, plain_message, plain_usage
+from metering.core.dialects.quirks import read_usage
 from metering.core.usage import disjoint_meters
 from metering.jobs.check_dialects import ENCODINGS, Recording, encode
 
@@ -116,3 +119,67 @@ def test_no_text_of_an_answer_leaves_a_reader(
     }
     told = msgspec.to_builtins(_read(operation, [json.dumps(planted).encode()]).raw_usage)
     assert SECRET not in json.dumps(told)
+
+
+def _usage_objects(*structs: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
+    """Usage objects of the plain members, mostly with counts in them, now and then with anything else."""
+    details = [
+        name for struct in structs for name in struct.__struct_fields__ if name.endswith(("details", "creation"))
+    ]
+    names = [name for struct in structs for name in struct.__struct_fields__ if name not in details]
+    counts = st.integers(0, 9) | st.sampled_from([0, COUNT_MAX, None])
+    values = counts | counts | counts | st.sampled_from(["standard", "us", "odd", True, 7.0, -1, COUNT_MAX + 1, [], {}])
+    inside = st.dictionaries(st.sampled_from(INSIDE), values, max_size=4) | st.none()
+    members = dict.fromkeys(names, values) | dict.fromkeys([*details, "server_tool_use"], inside)
+    return st.fixed_dictionaries({}, optional=members)
+
+
+INSIDE = [
+    *("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "text_tokens", "reasoning_tokens"),
+    *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "thinking_tokens", "web_search_requests", "x"),
+]
+NUMBERS = st.integers(0, 6)
+
+
+@st.composite
+def _plain_objects(draw: st.DrawFn, names: tuple[str, str, str, str]) -> dict[str, Any]:
+    """Plain OpenAI usage objects whose total is about the sum of both sides."""
+    read_name, written_name, read_details, written_details = names
+    read, written = draw(NUMBERS), draw(NUMBERS | st.none())
+    usage: dict[str, Any] = {read_name: read, written_name: written}
+    usage |= draw(st.fixed_dictionaries({}, optional={"total_tokens": st.integers(0, 15) | st.none()}))
+    parts = {
+        read_details: st.dictionaries(st.sampled_from(INSIDE[:5]), NUMBERS),
+        written_details: st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), NUMBERS | st.none()),
+    }
+    return usage | draw(st.fixed_dictionaries({}, optional=parts))
+
+
+CHAT_NAMES = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+RESPONSE_NAMES = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
+OPENAI_OBJECTS = _plain_objects(CHAT_NAMES) | _plain_objects(RESPONSE_NAMES)
+PROVIDERS, MODELS = st.sampled_from(["openai", "vercel", "google", ""]), st.sampled_from(["gpt", "google/gemini", ""])
+
+
+@settings(max_examples=300)
+@given(OPENAI_OBJECTS | _usage_objects(PlainChat) | _usage_objects(PlainResponse), PROVIDERS, MODELS)
+def test_a_plain_openai_usage_object_reads_as_the_general_way_reads_it(
+    raw: dict[str, Any], provider: str, model: str
+) -> None:
+    if (plain := plain_usage(raw)) is not None:
+        assert read_usage(raw, provider, model, plain) == read_usage(raw, provider, model)
+        assert plain.says_something() == any(count(value) for value in raw.values())
+        assert usage_object(raw) == raw
+
+
+@settings(max_examples=300)
+@given(_usage_objects(PlainMessage))
+def test_a_plain_anthropic_usage_object_reads_as_the_general_way_reads_it(raw: dict[str, Any]) -> None:
+    if (plain := plain_message(raw)) is not None:
+        assert plain.usage() == anthropic.read_any(raw)
+        assert usage_object(raw) == raw
+
+
+@given(OPENAI_OBJECTS)
+def test_ordinary_objects_are_plain(raw: dict[str, Any]) -> None:
+    assert plain_usage(raw) is not None

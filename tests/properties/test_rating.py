@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.core.prices import PriceBook
-from metering.core.rating import billed, price_key, rate
+from metering.core.rating import price_key, rate
 from metering.core.sku_price import SkuPrice
 from tests.properties.money_worlds import Event, count_segments, cuts_of, price_rows, priced_one_by_one, usage_events
-from tests.worlds import OCTOBER
+from tests.worlds import OCTOBER, billed
 
 
 @settings(max_examples=60)

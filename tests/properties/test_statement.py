@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from metering.core.money import add, round_total
 from metering.core.placement import By
 from metering.core.prices import PriceBook
-from metering.core.rating import billed, rate
+from metering.core.rating import rate
 from metering.core.sku_price import SkuPrice
 from metering.core.statement import Statement, compose
 from metering.core.teams import TeamAssignment, TeamDirectory
 from tests.properties.money_worlds import Event, count_segments, cuts_of, price_rows, usage_events
-from tests.worlds import OCTOBER, PROVENANCE
+from tests.worlds import OCTOBER, PROVENANCE, billed
 
 TEAMS = TeamDirectory([TeamAssignment(team="red", cost_center="cc-1")])
 
@@ -38,6 +38,8 @@ def test_lines_add_up_to_the_total_and_the_total_to_the_usage(
         own = [line for line in statement.lines if line.currency == amount.currency]
         assert amount.cost == add(line.cost for line in own if line.cost is not None)
         assert amount.cost == round_total(amount.cost_exact, amount.currency)
+        if amount.list_cost is not None:
+            assert amount.list_cost == add(line.list_cost for line in own if line.list_cost is not None)
         assert all(
             abs(add([line.cost or Decimal(0), -(line.cost_exact or Decimal(0))])) < Decimal("0.01") for line in own
         )

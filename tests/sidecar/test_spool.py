@@ -8,7 +8,7 @@ import pytest
 
 from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
-from metering.errors import SpoolError, SpoolLocked
+from metering.errors import SpoolError, SpoolFull, SpoolLocked
 from metering.sidecar.spool.recovery import read_checkpoint
 from metering.sidecar.spool.segment import BOOT_SEQUENCES, HEADER, OPEN, first_sequence_of, list_segments
 from metering.sidecar.spool.writer import SpoolWriter
@@ -188,6 +188,62 @@ def test_an_oversized_event_is_refused_and_harms_nothing(tmp_path: Path) -> None
     writer.append_final(finished(2))
     writer.close()
     assert numbers(finals(tmp_path)) == [2]
+
+
+def test_an_oversized_final_of_an_open_call_holds_nothing_up(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    writer.append_open(opened(1))
+    with pytest.raises(SpoolError, match="more than a megabyte"):
+        writer.append_final(msgspec.structs.replace(finished(1), raw_usage={"text": "x" * 2_000_000}))
+    writer.append_final(finished(2))
+    stats = writer.measure()
+    assert (stats.open_calls, stats.deferred, stats.degraded) == (1, 0, False)
+    writer.close()
+    SpoolWriter.open(tmp_path).close()
+    rows = finals(tmp_path)
+    assert numbers(rows) == [2, 1]
+    assert rows[1].outcome is Outcome.INTERRUPTED
+
+
+def test_a_record_larger_than_a_segment_gets_one_of_its_own(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+    large = msgspec.structs.replace(finished(1), raw_usage={"text": "x" * 3 * SMALL})
+    writer.append_open(opened(1))
+    writer.append_final(large)
+    writer.append_final(finished(2))
+    writer.close()
+    assert finals(tmp_path) == [large, finished(2)]
+    assert len(list_segments(tmp_path)) == 3
+
+
+def test_new_calls_are_refused_at_the_bound_and_taken_again_once_segments_are_shipped(tmp_path: Path) -> None:
+    most, now = 100_000, [0.0]
+    writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL, max_bytes=most, clock=lambda: now[0])
+    taken = 0
+    while taken < 1000:
+        try:
+            writer.append_open(opened(taken))
+            taken += 1
+        except SpoolFull:
+            break
+    for number in range(taken):
+        writer.append_final(finished(number))  # what is open was promised its final
+    assert 10 < taken < 1000
+    assert writer.measure().bytes <= most
+    for number in range(1000, 2000):
+        try:
+            writer.append_final(finished(number))
+        except SpoolFull:
+            break
+    assert writer.measure().bytes <= most
+    for segment in list_segments(tmp_path)[:-1]:
+        segment.unlink()
+    with pytest.raises(SpoolFull):
+        writer.append_open(opened(3000))  # it looked a moment ago, and doesn't look for every call
+    now[0] += 1
+    writer.append_open(opened(3000))
+    assert writer.measure().open_calls == 1
+    writer.close()
 
 
 def test_an_emptied_spool_is_a_new_source(tmp_path: Path) -> None:

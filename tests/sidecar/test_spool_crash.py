@@ -1,5 +1,6 @@
 """The writer killed, and its disk refusing: what was acknowledged is there, once."""
 
+import asyncio
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ from metering.core.event import Outcome
 from metering.errors import SpoolError
 from metering.sidecar.spool.scan import Harm
 from metering.sidecar.spool.segment import list_segments
+from metering.sidecar.spool.segment_log import UNSYNCED_FINALS_MAX
 from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import ROOT, damages, finals, finished, numbers, opened, start_python
 
@@ -93,6 +95,51 @@ def test_what_a_failed_sync_held_is_not_called_synced_before_it_is_written_again
     list_segments(tmp_path)[0].unlink()
     assert finals(tmp_path) == [finished(1)]
     writer.close()
+    for fd in (reader, pipe):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(("before", "during"), [(2, 3), (UNSYNCED_FINALS_MAX + 2, 3), (2, UNSYNCED_FINALS_MAX + 2)])
+def test_finals_appended_before_and_during_a_sync_that_fails_are_written_again(
+    tmp_path: Path, before: int, during: int
+) -> None:
+    writer = SpoolWriter.open(tmp_path)
+    log = writer._log
+    writer.append_open(opened(1 << 40))
+    for number in range(before):
+        writer.append_final(finished(number))
+    job = log.take_job()
+    for number in range(before, before + during):
+        writer.append_final(finished(number))
+    log.take_back(job, failed=True)
+    old = list_segments(tmp_path)[-1]
+    writer.sync()
+    old.unlink()  # whatever became of it
+    writer.append_final(finished(1 << 40))
+    assert numbers(finals(tmp_path)) == [*range(before + during), 1 << 40]
+    assert writer.measure().records == before + during + 2
+    writer.close()
+
+
+def test_a_sync_that_fails_in_the_thread_is_taken_back_without_anyone_waiting(tmp_path: Path) -> None:
+    reader, pipe = os.pipe()
+
+    async def fail() -> None:
+        writer = SpoolWriter.open(tmp_path)
+        writer.start_syncing(asyncio.get_running_loop())
+        writer.append_final(finished(1))
+        active = writer._log._active
+        assert active is not None
+        os.dup2(pipe, active.fd)
+        while not writer.measure().degraded:  # noqa: ASYNC110 - nobody waits: that is the point
+            await asyncio.sleep(0.005)
+        while writer.measure().degraded or writer.measure().unsynced:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert writer.measure().syncs_failed == 1
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(fail(), 20))
+    assert numbers(finals(tmp_path)) == [1, 1]  # the same row twice, in two segments: the ledger takes it once
     for fd in (reader, pipe):
         os.close(fd)
 

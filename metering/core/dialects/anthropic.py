@@ -12,6 +12,7 @@ import msgspec
 from metering.core.dialects.counts import count, first_count, later_wins, usage_object, word
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
+from metering.core.dialects.plain import plain_message
 from metering.core.usage import Usage
 
 _COUNTS = {
@@ -73,23 +74,8 @@ class AnthropicMessages(Meaning):
         raw = found.raw_usage
         if raw is None:
             return None
-        uncached, written = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
-        counts = {
-            field: quantity for field, paths in _COUNTS.items() if (quantity := first_count(raw, paths)) is not None
-        }
-        cache_write = count(raw.get("cache_creation_input_tokens"))
-        if cache_write is None and isinstance(raw.get("cache_creation"), dict):
-            split = (counts.get("cache_write_5m_input_tokens"), counts.get("cache_write_1h_input_tokens"))
-            cache_write = sum(part or 0 for part in split)
-        cache_read = counts.get("cache_read_input_tokens")
-        if uncached is None and written is None and not cache_read and not cache_write:
-            return None
-        return Usage(
-            input_tokens=_total(uncached, cache_read, cache_write),
-            output_tokens=written,
-            cache_write_input_tokens=cache_write,
-            **counts,
-        )
+        plain = found.plain or plain_message(raw)
+        return read_any(raw) if plain is None else plain.usage()
 
     def _take(self, answer: _Answer, found: Found) -> None:
         found.failed = found.failed or answer.type == "error" or bool(answer.error)
@@ -110,11 +96,34 @@ class AnthropicMessages(Meaning):
         _take_usage(message.usage, found)
 
 
+def read_any(raw: dict[str, Any]) -> Usage | None:
+    """The general way to read a usage object: look for every member. None if it tells nothing."""
+    uncached, written = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
+    counts = {field: quantity for field, paths in _COUNTS.items() if (quantity := first_count(raw, paths)) is not None}
+    cache_write = count(raw.get("cache_creation_input_tokens"))
+    if cache_write is None and isinstance(raw.get("cache_creation"), dict):
+        split = (counts.get("cache_write_5m_input_tokens"), counts.get("cache_write_1h_input_tokens"))
+        cache_write = sum(part or 0 for part in split)
+    cache_read = counts.get("cache_read_input_tokens")
+    if uncached is None and written is None and not cache_read and not cache_write:
+        return None
+    return Usage(
+        input_tokens=_total(uncached, cache_read, cache_write),
+        output_tokens=written,
+        cache_write_input_tokens=cache_write,
+        **counts,
+    )
+
+
 def _take_usage(usage: object, found: Found) -> None:
-    kept = usage_object(usage)
-    if kept is None:
+    if not isinstance(usage, dict) or not usage:
         return
-    found.raw_usage = later_wins(found.raw_usage, kept) if found.raw_usage else kept
+    plain = plain_message(usage)
+    kept = usage if plain is not None else usage_object(usage) or {}
+    if found.raw_usage:
+        found.raw_usage, found.plain = later_wins(found.raw_usage, kept), None
+    else:
+        found.raw_usage, found.plain = kept, plain
     found.service_tier = word(found.raw_usage.get("service_tier"))
 
 

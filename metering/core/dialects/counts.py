@@ -12,15 +12,21 @@ WORD_LENGTH_MAX = 256
 USAGE_WORD_LENGTH_MAX = 64
 USAGE_DEPTH_MAX = 6
 USAGE_MEMBERS_MAX = 256
+_CONTAINERS = (dict, list)  # `dict | list` would be built anew at each question
 
 
 def count(value: object) -> int | None:
     """`value` if it is a count: a whole number, not negative, not a bool."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX:
+    if type(value) is int and 0 <= value <= COUNT_MAX:  # not a bool, which is an int too
         return value
     return None
+
+
+def are_counts(values: Iterable[object]) -> bool:
+    """Whether all of `values` are counts written as integers: then none of them is a text, and none needs a walk."""
+    return all(type(value) is int and 0 <= value <= COUNT_MAX for value in values)
 
 
 def first_count(usage: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> int | None:
@@ -38,8 +44,10 @@ def word(value: object) -> str | None:
     """`value` if it is a name such as a model or an id: one line of text, cut to `WORD_LENGTH_MAX`."""
     if not isinstance(value, str):
         return None
+    if 0 < len(value) <= WORD_LENGTH_MAX and value.isprintable():
+        return value
     line = value[:WORD_LENGTH_MAX]
-    return (line if line.isprintable() else "".join(filter(str.isprintable, line))) or None
+    return "".join(filter(str.isprintable, line)) or None
 
 
 def usage_object(value: object) -> dict[str, Any] | None:
@@ -52,8 +60,8 @@ def usage_object(value: object) -> dict[str, Any] | None:
 def _members_without_text(members: dict[str, Any], depth: int, room: list[int]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in members.items():
-        if _is_short(key) and _may_stay(value, depth, room):
-            kept[key] = _without_text(value, depth, room)
+        if len(key) <= USAGE_WORD_LENGTH_MAX and key.isprintable() and _may_stay(value, depth, room):
+            kept[key] = _without_text(value, depth, room) if isinstance(value, _CONTAINERS) else value
     return kept
 
 
@@ -73,12 +81,8 @@ def _may_stay(value: Any, depth: int, room: list[int]) -> bool:
     if isinstance(value, int):
         return -COUNT_MAX <= value <= COUNT_MAX
     if isinstance(value, str):
-        return _is_short(value)
-    return depth > 0 or not isinstance(value, dict | list)
-
-
-def _is_short(text: str) -> bool:
-    return len(text) <= USAGE_WORD_LENGTH_MAX and text.isprintable()
+        return len(value) <= USAGE_WORD_LENGTH_MAX and value.isprintable()
+    return depth > 0 or not isinstance(value, _CONTAINERS)
 
 
 def later_wins(earlier: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

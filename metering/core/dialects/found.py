@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 
 from metering.core.dialects.framing import Stream
+from metering.core.dialects.plain import Plain
 from metering.core.usage import Usage
 
 # How many frames are opened to learn model and id: Azure's first chunk has an empty model.
@@ -14,38 +15,24 @@ NAMING_FRAMES_MAX = 4
 class Found:
     """Notes taken while reading one answer."""
 
-    __slots__ = (
-        "background",
-        "failed",
-        "final",
-        "idle",
-        "model",
-        "partial",
-        "pending",
-        "provider",
-        "raw_usage",
-        "response_id",
-        "service_tier",
-        "timings",
-        "told",
-        "web_searches",
-    )
+    # Defaults live in the class: an answer sets few of them, and stores an instance does not make are saved per answer.
+    model: str | None = None
+    response_id: str | None = None
+    service_tier: str | None = None
+    raw_usage: dict[str, Any] | None = None
+    plain: Plain | None = None  # what `raw_usage` says, where it is a plain object
+    timings: dict[str, Any] | None = None
+    web_searches = 0
+    failed = False  # an error object was seen
+    told = False  # a usage object that says something was seen
+    final = False  # the usage found is the last word
+    partial = False  # the provider left a part of the usage out
+    pending = False  # a background response that is still running
+    background: bool | None = None
+    idle = False  # the answer says that no model ran
 
     def __init__(self, provider: str) -> None:
         self.provider = provider  # the route's name for it
-        self.model: str | None = None
-        self.response_id: str | None = None
-        self.service_tier: str | None = None
-        self.raw_usage: dict[str, Any] | None = None
-        self.timings: dict[str, Any] | None = None
-        self.web_searches = 0
-        self.failed = False  # an error object was seen
-        self.told = False  # a usage object that says something was seen
-        self.final = False  # the usage found is the last word
-        self.partial = False  # the provider left a part of the usage out
-        self.pending = False  # a background response that is still running
-        self.background: bool | None = None
-        self.idle = False  # the answer says that no model ran
 
 
 class Meaning(ABC):

@@ -4,7 +4,7 @@ A server's content type is a hint only (streams come as `application/json` and `
 `text/event-stream`), so the first bytes decide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from metering.core.dialects.windows import Kept
@@ -25,10 +25,13 @@ class Framing(Enum):
 
 def sniff(head: bytes, content_type: str) -> Framing:
     """The framing of a body that starts with `head`."""
+    if content_type == "application/json" and head.startswith(b"{"):
+        return Framing.JSON  # nearly all that are no streams
     start = head.removeprefix(BOM).lstrip()  # OpenRouter sends blank lines while a model thinks
     if start.startswith(_SSE_STARTS):
         return Framing.SSE
     if start[:1] in (b"{", b"["):
+        content_type = content_type.lower()
         return Framing.NDJSON if "ndjson" in content_type or "jsonl" in content_type else Framing.JSON
     return Framing.OTHER
 
@@ -43,12 +46,13 @@ class Stream:
     def __init__(self, kept: Kept, framing: Framing) -> None:
         self._sse = framing is Framing.SSE
         self._separator = b"\n\n" if self._sse else b"\n"
-        head, tail = kept.head.removeprefix(BOM), kept.tail
+        head = kept.head.removeprefix(BOM)
         if self._sse:
-            head, tail = _lines_end_in_lf(head), _lines_end_in_lf(tail)
+            head = _lines_end_in_lf(head)
         self.opening = self.cut = b""
         self._texts = [head]
         if kept.dropped:
+            tail = _lines_end_in_lf(kept.tail) if self._sse else kept.tail
             head, _, self.opening = head.rpartition(self._separator)
             self.cut, _, tail = tail.partition(self._separator)
             self._texts = [head, tail]
@@ -56,8 +60,13 @@ class Stream:
 
     def first(self, frames: int) -> Iterator[bytes]:
         """The JSON texts of the first frames."""
-        for frame in self._texts[0].split(self._separator, frames)[:frames]:
-            yield from self._payloads(frame)
+        text, start = self._texts[0], 0
+        for _ in range(frames):
+            end = text.find(self._separator, start)
+            yield from self._payloads(text[start:] if end < 0 else text[start:end])
+            if end < 0:
+                break
+            start = end + len(self._separator)
 
     def last(self) -> Iterator[bytes]:
         """The JSON texts of the last frame that is not empty."""
@@ -65,24 +74,23 @@ class Stream:
 
     def having(self, name: bytes) -> Iterator[bytes]:
         """The JSON texts of all frames with the quoted `name`, unless it is the name of a null."""
-        for text in self._texts:
-            at = text.find(name)
-            while at >= 0:
-                end = at + len(name)
-                if not text.startswith((b":null", b": null"), end):
-                    start, end = self._bounds(text, at)
-                    yield from self._payloads(text[start:end])
-                at = text.find(name, end)
+        for frame in reversed(list(self._frames_from_end(name))):
+            yield from self._payloads(frame)
 
     def having_from_end(self, name: bytes) -> Iterator[bytes]:
         """The same from the last frame to the first."""
+        for frame in self._frames_from_end(name):
+            yield from self._payloads(frame)
+
+    def _frames_from_end(self, name: bytes) -> Iterator[bytes]:
+        """The frames with `name`. Searched from the end: CPython does that two to three times as fast."""
         for text in reversed(self._texts):
             at = text.rfind(name)
             while at >= 0:
                 start = at
                 if not text.startswith((b":null", b": null"), at + len(name)):
                     start, end = self._bounds(text, at)
-                    yield from self._payloads(text[start:end])
+                    yield text[start:end]
                 at = text.rfind(name, 0, start)
 
     def _bounds(self, text: bytes, at: int) -> tuple[int, int]:
@@ -90,7 +98,7 @@ class Stream:
         return before + len(self._separator) if before >= 0 else 0, after if after >= 0 else len(text)
 
     def mentions(self, word: bytes) -> bool:
-        """Whether `word` stands anywhere. Searched from the end: CPython does that twice as fast."""
+        """Whether `word` stands anywhere."""
         return any(text.rfind(word) >= 0 for text in self._texts)
 
     def has_event(self, name: bytes) -> bool:
@@ -102,26 +110,24 @@ class Stream:
         """Whether the stream said `[DONE]`."""
         return b"data: [DONE]" in self.ending[-64:] or b"data:[DONE]" in self.ending[-64:]
 
-    def opening_payloads(self) -> Iterator[bytes]:
+    def opening_payloads(self) -> Sequence[bytes]:
         """The JSON text that begins in `opening`."""
         return self._payloads(self.opening)
 
-    def _payloads(self, frame: bytes) -> Iterator[bytes]:
+    def _payloads(self, frame: bytes) -> Sequence[bytes]:
         """The JSON texts of one frame.
 
         For SSE the data lines joined, or each alone where a server forgot the blank line; and llama.cpp's
         `error:` lines.
         """
         if not self._sse:
-            yield frame
-        elif frame.startswith(b"data:") and b"\n" not in frame:
-            yield frame[5:]
-        else:
-            lines = [line.partition(b":")[2] for line in frame.split(b"\n") if line.startswith((b"data:", b"error:"))]
-            if len(lines) > 1 and not all(_is_object(line) for line in lines):
-                yield b"\n".join(lines)
-            else:
-                yield from lines
+            return (frame,)
+        if frame.startswith(b"data:") and b"\n" not in frame:
+            return (frame[5:],)
+        lines = [line.partition(b":")[2] for line in frame.split(b"\n") if line.startswith((b"data:", b"error:"))]
+        if len(lines) > 1 and not all(_is_object(line) for line in lines):
+            return (b"\n".join(lines),)
+        return lines
 
 
 def _lines_end_in_lf(text: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from metering.core.dialects.counts import count, usage_object, word
+from metering.core.dialects.counts import are_counts, count, usage_object, word
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.usage import Usage
@@ -85,7 +85,9 @@ class Ollama(Meaning):
         found.model = word(answer.model) or found.model
         found.failed = found.failed or bool(answer.error)
         found.final = found.final or answer.done is True
-        found.idle = found.idle or (isinstance(answer.done_reason, str) and answer.done_reason in IDLE_REASONS)
-        members = {name: value for name in USAGE_MEMBERS if (value := getattr(answer, name)) is not None}
-        if members and (answer.done is not False):
-            found.raw_usage = usage_object(members)
+        if isinstance(answer.done_reason, str):
+            found.idle = found.idle or answer.done_reason in IDLE_REASONS
+        if answer.done is not False:
+            members = {name: value for name in USAGE_MEMBERS if (value := getattr(answer, name)) is not None}
+            if members:
+                found.raw_usage = members if are_counts(members.values()) else usage_object(members)

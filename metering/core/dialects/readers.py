@@ -45,7 +45,7 @@ def open_reader(
     meaning = MEANINGS.get(operation.dialect)
     if meaning is None or operation.consumes is False:
         return _BlindReader(operation, status)
-    return _AnswerReader(operation, meaning, status, content_type.lower(), content_encoding, provider)
+    return _AnswerReader(operation, meaning, status, content_type, content_encoding, provider)
 
 
 class _BlindReader:
@@ -68,6 +68,17 @@ class _BlindReader:
 class _AnswerReader:
     """Keeps the ends of an answer; reads them once."""
 
+    __slots__ = (
+        "_content_type",
+        "_decoding",
+        "_meaning",
+        "_operation",
+        "_provider",
+        "_status",
+        "_windows",
+        "feed",
+    )
+
     def __init__(
         self,
         operation: Operation,
@@ -85,8 +96,7 @@ class _AnswerReader:
         self._windows = Windows()
         self._decoding: Decoding | None = None
         self.feed = self._windows.feed
-        encoding = content_encoding.strip().lower()
-        if encoding not in ("", "identity"):
+        if content_encoding and (encoding := content_encoding.strip().lower()) not in ("", "identity"):
             self._decoding = Decoding(encoding, self._windows.feed)
             self.feed = self._decoding.feed
 
@@ -121,13 +131,14 @@ class _AnswerReader:
 
     def _read_stream(self, stream: Stream, found: Found) -> bool:
         meaning = self._meaning
-        for text in stream.opening_payloads():
-            if members := head_members(text, meaning.members, meaning.cut_depth):
+        if stream.opening or stream.cut:
+            for text in stream.opening_payloads():
+                if members := head_members(text, meaning.members, meaning.cut_depth):
+                    meaning.read_members(members, found)
+            # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
+            members = tail_members(stream.cut.rstrip(), meaning.members, meaning.cut_depth)
+            if members.keys() & USAGE_NAMES:
                 meaning.read_members(members, found)
-        # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
-        members = tail_members(stream.cut.rstrip(), meaning.members, meaning.cut_depth) if stream.cut else {}
-        if members.keys() & USAGE_NAMES:
-            meaning.read_members(members, found)
         return meaning.read_stream(stream, found)
 
     def _conclude(self, found: Found, framing: Framing, *, complete: bool) -> Reading:

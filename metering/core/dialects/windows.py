@@ -8,8 +8,10 @@ import msgspec
 
 HEAD_BYTES = 32 * 1024
 TAIL_BYTES = 128 * 1024
-# Trimmed only now and then, so that feeding costs an append; a reader never keeps more than this and one piece.
+# A longer body is cut to its ends, now and then: a reader keeps up to this, a tail's length more, and one piece.
 KEPT_BYTES_MAX = HEAD_BYTES + 2 * TAIL_BYTES
+# What a kept piece takes beside its bytes: a body in pieces of one byte is bounded too.
+PIECE_OVERHEAD_BYTES = 64
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -21,37 +23,51 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Windows:
-    """Keeps the head and the tail of what it is fed."""
+    """Keeps the head and the tail of what it is fed.
 
-    __slots__ = ("_buffer", "_dropped")
+    Pieces are kept as they came and joined at the end: copying each into one buffer cost more than all else a
+    piece of a stream costs its reader.
+    """
+
+    __slots__ = ("_dropped", "_pieces", "_room")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._room = KEPT_BYTES_MAX  # before the pieces are joined
         self._dropped = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Append `chunk`; forget bytes of the middle once the bound is reached."""
-        if len(chunk) > TAIL_BYTES:
-            view = memoryview(chunk)
-            for start in range(0, len(chunk), TAIL_BYTES):
-                self._append(view[start : start + TAIL_BYTES])
+        """Keep `chunk`; forget bytes of the middle once the bound is reached."""
+        self._pieces.append(chunk)
+        self._room -= len(chunk) + PIECE_OVERHEAD_BYTES
+        if self._room < 0:
+            self._join()
+
+    def _join(self) -> None:
+        """Make one piece of all. At least a tail's length of room is left, so that joins stay rare."""
+        last = self._pieces[-1]
+        if len(last) > KEPT_BYTES_MAX:  # do not copy all of a huge piece to keep its ends
+            ends = b"".join(self._pieces[:-1])
+            head = (ends + last[: max(0, HEAD_BYTES - len(ends))])[:HEAD_BYTES]
+            self._dropped += len(ends) + len(last) - HEAD_BYTES - TAIL_BYTES
+            text = head + last[-TAIL_BYTES:]
         else:
-            self._append(chunk)
+            text = self._cut(b"".join(self._pieces))
+        self._pieces = [text]
+        self._room = max(KEPT_BYTES_MAX - len(text), TAIL_BYTES)
 
-    def _append(self, piece: bytes | memoryview) -> None:
-        self._buffer += piece
-        if len(self._buffer) > KEPT_BYTES_MAX:
-            self._trim()
-
-    def _trim(self) -> None:
-        excess = len(self._buffer) - HEAD_BYTES - TAIL_BYTES
-        if excess > 0:
-            del self._buffer[HEAD_BYTES : HEAD_BYTES + excess]
-            self._dropped += excess
+    def _cut(self, text: bytes) -> bytes:
+        """`text` without its middle, if it is too long or has lost some of it before."""
+        excess = len(text) - HEAD_BYTES - TAIL_BYTES
+        if excess <= 0 or (len(text) <= KEPT_BYTES_MAX and not self._dropped):
+            return text
+        self._dropped += excess
+        return text[:HEAD_BYTES] + text[-TAIL_BYTES:]
 
     def kept(self) -> Kept:
         """What was kept. A body of up to `KEPT_BYTES_MAX` is whole."""
+        text = self._cut(b"".join(self._pieces))
         if not self._dropped:
-            return Kept(bytes(self._buffer), b"", 0)
-        self._trim()
-        return Kept(bytes(self._buffer[:HEAD_BYTES]), bytes(self._buffer[HEAD_BYTES:]), self._dropped)
+            return Kept(text, b"", 0)
+        self._pieces = [text]
+        return Kept(text[:HEAD_BYTES], text[HEAD_BYTES:], self._dropped)

@@ -6,7 +6,8 @@ from metering.sidecar.config import KeyConfig, SidecarConfig
 from metering.sidecar.keys import KeyRing, well_formed
 from metering.sidecar.relay.attribution import add_trusted, read_label
 from metering.sidecar.relay.problems import Refusal
-from metering.sidecar.relay.request_head import RequestHead, RequestReader
+from metering.sidecar.relay.recurring import AT_FIRST, Recurring
+from metering.sidecar.relay.request_head import FIXED, RequestHead, RequestReader, read_trace_id
 from metering.sidecar.relay.routes import Route, RouteTable
 
 KEY_PREFIX = b"/k/"
@@ -14,51 +15,56 @@ OPERATIONS_MAX = 512
 
 
 class Admitted:
-    """What was decided about a head. Kept by the connection: a client's next head mostly differs in its length only.
+    """What was decided about a head. Kept by the connection, for the next head is mostly the same: see `recurring`."""
 
-    Reading and deciding take a third of a call's time in Python, comparing takes a microsecond, so a head that
-    equals the last one but for the digits of its Content-Length is not read again. Digits are all that may differ,
-    so nothing that llhttp or the checks would refuse gets by.
-    """
+    __slots__ = (
+        "_values", "attempt", "attribution", "body_length", "head", "keep_alive", "operation", "recurring", "route",
+        "trace_id", "upstream_head",
+    )  # fmt: skip
 
-    def __init__(self, head: RequestHead, route: Route, operation: Operation, attribution: Attribution) -> None:
+    def __init__(
+        self, head: RequestHead, route: Route, operation: Operation, attribution: Attribution, upstream_head: bytes
+    ) -> None:
         self.head = head
         self.route = route
         self.operation = operation
         self.attribution = attribution
+        self.upstream_head = upstream_head
         self.attempt = head.attempt
         self.trace_id = head.trace_id
         self.keep_alive = head.keep_alive
-        self.method_is_head = head.method == b"HEAD"
-        self.key = b""
-        self.upstream_head = b""
-        self._before = self._after = b""
+        self.body_length = head.body_length
+        self.recurring: Recurring | None = None
+        self._values: list[bytes] = []
 
-    def remember(self, key: bytes, upstream_head: bytes) -> None:
-        """Be found again for heads that are `key` once their length is taken out."""
-        self.key = key
-        self.upstream_head = upstream_head
-        start, end = find_length(upstream_head)
-        self._before, self._after = upstream_head[:start], upstream_head[end:]
+    def expect_again(self, last: "Admitted | None", fixed: frozenset[bytes]) -> None:
+        """Be found by `recur` when the head comes again; `last` is what the same client's last head was given."""
+        head = self.head
+        if head.chunked or head.upgrades:  # their meaning hangs on more than their bytes
+            return
+        if last is None:
+            recurring: Recurring | None = Recurring(head.raw, self.upstream_head, AT_FIRST - fixed)
+        elif last.recurring is None:
+            return
+        else:
+            recurring = last.recurring.follow(head.raw, self.upstream_head, fixed)
+        if recurring is not None:
+            self.recurring, self._values = recurring, recurring.values
 
-    def renew(self, raw: bytes, digits: bytes) -> None:
-        """The same head again, with another length (or, without digits, none)."""
-        self.head.raw = raw
-        if digits:
-            self.head.body_length = int(digits)
-            self.upstream_head = self._before + digits + self._after
-
-
-def find_length(raw: bytes) -> tuple[int, int]:
-    """Where the digits of the Content-Length are, in the two usual spellings; (0, 0) if they are nowhere or odd."""
-    start = raw.find(b"\r\nContent-Length: ")
-    if start < 0:
-        start = raw.find(b"\r\ncontent-length: ")
-        if start < 0:
-            return 0, 0
-    start += 18
-    end = raw.find(b"\r", start)
-    return (start, end) if end - start < 16 and raw[start:end].isdigit() else (0, 0)
+    def recur(self, data: bytes) -> int:
+        """Where the head ends in `data` if it is this one again, whose new values are then taken; else 0."""
+        recurring = self.recurring
+        if recurring is None:
+            return 0
+        end = recurring.match(data)
+        if end and recurring.values is not self._values:
+            values = self._values = recurring.values
+            self.upstream_head = recurring.rewritten
+            if recurring.length_at >= 0:
+                self.body_length = int(values[recurring.length_at])
+            if recurring.trace_at >= 0:
+                self.trace_id = read_trace_id(values[recurring.trace_at])
+        return end
 
 
 class Admission:
@@ -68,19 +74,14 @@ class Admission:
         self.table = RouteTable(config.routes, config.keys)
         self._keys = KeyRing(config.keys)
         trusted = {header for route in self.table.routes for header in route.trusted}
-        self.read_head = RequestReader(trusted).read
+        reader = RequestReader(trusted)
+        self.read_head = reader.read
+        self._fixed = FIXED | trusted
         # Clients use a handful of paths; asking `classify` once each saves 3 µs a call. Bounded: a path can hold an id.
         self._operations: dict[tuple[str, bytes, bytes], Operation] = {}
 
     def admit(self, raw: bytes, last: Admitted | None) -> Admitted:
-        """Decide about a head; `last` is what the same connection's last head was given. `Refusal` if not forwarded."""
-        if last is not None and last.head.raw == raw and last.key:
-            return last
-        start, end = find_length(raw)
-        key = raw[:start] + raw[end:] if start else raw
-        if last is not None and last.key == key:
-            last.renew(raw, raw[start:end])
-            return last
+        """Decide about a head; `last` is what the same client's last one was given. `Refusal` if not forwarded."""
         head = self.read_head(raw)
         path, mark, query = head.target.partition(b"?")
         secret = head.key
@@ -95,10 +96,9 @@ class Admission:
         target = route.upstream_target(path, b"")
         operation = self._operations.get((route.config.provider, head.method, target))
         operation = operation or self._classify(route, head, target)
-        admitted = Admitted(head, route, operation, self._attribute(owner, route, head))
-        admitted.remember(key, head.write_upstream(target + mark + query, route.host_line, route.trusted))
-        if head.chunked:
-            admitted.key = b""  # its parser goes on with the body: not to be used again
+        upstream_head = head.write_upstream(target + mark + query, route.host_line, route.trusted)
+        admitted = Admitted(head, route, operation, self._attribute(owner, route, head), upstream_head)
+        admitted.expect_again(last, self._fixed)
         return admitted
 
     def _classify(self, route: Route, head: RequestHead, target: bytes) -> Operation:

@@ -42,8 +42,7 @@ class Downstream(asyncio.Protocol):
         self._chunks: ChunkedRequest | None = None
         self._tunnelled = self._lingering = self._full = self._paused = False
         self._half_close: asyncio.TimerHandle | None = None
-        self.sweeps = 0  # since the last head was complete or the last answer went
-        self.seen_bytes = 0
+        self.sweeps = self.seen_bytes = 0  # sweeps since the last head was complete or the last answer went
 
     # ── what the loop calls ───────────────────────────────────────────────────────────────────────────
 
@@ -84,8 +83,8 @@ class Downstream(asyncio.Protocol):
         self._relay.farewell(self)
         if self._half_close is not None:
             self._half_close.cancel()
-        call, self.call = self.call, None
-        if call is not None:
+        if (call := self.call) is not None:
+            self.call = None
             call.client_left()
 
     def pause_writing(self) -> None:
@@ -126,9 +125,9 @@ class Downstream(asyncio.Protocol):
     def tunnel(self) -> None:
         """From here on bytes are passed as they come."""
         self._tunnelled = True
-        early, self._buffer = self._buffer, b""
-        if early and self.call is not None:
-            self.call.send(early, b"", ended=False)
+        if self._buffer and self.call is not None:
+            self.call.send(self._buffer, b"", ended=False)
+        self._buffer = b""
         self.resume()
 
     def finish(self, last: bytes, ending: int) -> None:
@@ -138,7 +137,7 @@ class Downstream(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if last:
-            self._transport.write(last)
+            self._write(last)
         if ending == RESET:
             self._reset()
         elif ending == CLOSE or not self.keep_alive or self._relay.draining:
@@ -146,7 +145,7 @@ class Downstream(asyncio.Protocol):
         elif self._buffer:
             # Not here: a client that pipelines a thousand requests would nest a thousand calls deep.
             asyncio.get_running_loop().call_soon(self._read_buffer)
-        else:
+        elif self._paused:
             self.resume()
 
     def sweep(self) -> None:
@@ -183,6 +182,11 @@ class Downstream(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         """Read one request from its first byte. What comes behind it stays in the buffer."""
+        admitted = self._admitted
+        if admitted is not None and 0 < (end := admitted.recur(data)) <= self._relay.limits.head_bytes:
+            self._buffer = b""
+            self._begin(admitted, data[end:])
+            return
         while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some clients end a body with one too many
             data = data[2:]
         end = data.find(BLANK_LINE) + len(BLANK_LINE)
@@ -194,32 +198,40 @@ class Downstream(asyncio.Protocol):
             if end > self._relay.limits.head_bytes:
                 check_partial(data[:end], self._relay.limits.head_bytes)
             self._buffer = b""
-            admitted = self._admitted = self._relay.admission.admit(data[:end], self._admitted)
-            self._begin(admitted, data[end:])
+            admitted = self._admitted = self._relay.admission.admit(data[:end], admitted)
         except Refusal as refusal:
             self._refuse(refusal)
+        else:
+            self._begin(admitted, data[end:])
 
     def _begin(self, admitted: Admitted, rest: bytes) -> None:
-        self.keep_alive = admitted.keep_alive and not self._relay.draining
+        relay = self._relay
+        self.keep_alive = admitted.keep_alive and not relay.draining
         self.sweeps = 0
+        call = self.call = Exchange(relay, self, admitted)
+        length = admitted.body_length
+        if rest and len(rest) == length:  # all of the body, and nothing behind it: most requests
+            self._request_open = False
+            self._forward(call, rest, rest, ended=True)
+            return
         head = admitted.head
-        call = self.call = Exchange(self._relay, self, admitted)
         self._chunks = ChunkedRequest(head) if head.chunked else None
-        self._body_left = head.body_length
-        self._request_open = head.chunked or head.body_length > 0
+        self._body_left = length
+        self._request_open = head.chunked or length > 0
         if not self._request_open:
             self._buffer = rest
-            call.begin(b"", b"", ended=True)
+            self._forward(call, b"", b"", ended=True)
         elif rest:
-            if len(rest) == head.body_length:  # all of it, and nothing behind it: most requests
-                self._request_open = False
-                call.begin(rest, rest, ended=True)
-            else:
-                self._read_body(call, rest)
+            self._read_body(call, rest)
         elif head.expects:
-            call.begin(b"", b"", ended=False)
-        # Else the head waits for the first of its body: one write upstream instead of two, and the open
-        # record can name the model.
+            self._forward(call, b"", b"", ended=False)
+        # Else the head waits for the first of its body: one write upstream, and the open record can name the model.
+
+    def _forward(self, call: Exchange, wire: bytes, content: bytes, *, ended: bool) -> None:
+        try:
+            call.begin(wire, content, ended=ended)
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def _read_body(self, call: Exchange, data: bytes) -> None:
         try:
@@ -233,7 +245,7 @@ class Downstream(asyncio.Protocol):
         if call.forwarded:
             call.send(wire, content, ended=ended)
         else:
-            call.begin(wire, content, ended=ended)
+            self._forward(call, wire, content, ended=ended)
 
     def _split(self, data: bytes) -> tuple[bytes, bytes, bool]:
         """What of `data` is this request's body: as it came, without framing, and whether it ends there."""
@@ -251,7 +263,7 @@ class Downstream(asyncio.Protocol):
         """Answer without forwarding. What the request still sends is read and forgotten."""
         call, self.call = self.call, None
         self._relay.tally.refused_requests += 1
-        head_only = call is not None and call.head_only
+        head_only = call is not None and call.request.head_only
         self._transport.write(problem(refusal.status, str(refusal), close=True, head_only=head_only))
         self._linger()
 
@@ -276,12 +288,9 @@ class Downstream(asyncio.Protocol):
     def _linger(self) -> None:
         self._lingering = True
         self._buffer = b""
-        self._half_close_now()
-        self.resume()
-
-    def _half_close_now(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        self.resume()
 
     def _reset(self) -> None:
         """End as the upstream did: what was received goes out, then a reset instead of an end."""

@@ -29,26 +29,24 @@ class Exchange:
 
     # Defaults live in the class (see `CallRecord`).
     upstream: "UpstreamConnection | None" = None
+    client: "Downstream | None"
     forwarded = False  # an open record is written, or was refused by a full spool, and bytes may go upstream
     request_ended = False
     switched = False  # a tunnel now
     done = False
     drained_from: int | None = None  # response bytes when the client left and reading went on
     _opened = _retried = False
-    _pending_bytes = _replay_bytes = 0
+    _pending_bytes = 0
+    _pending: list[bytes] | None = None  # of the request, waiting for a connection
+    _replay: list[bytes] | None = None  # of the request, as long as it could be sent again
+    _replay_bytes = 0
 
     def __init__(self, relay: "Relay", client: "Downstream", admitted: Admitted) -> None:
         self._relay = relay
-        self._journal = relay.journal
-        self.client: Downstream | None = client
-        self.record = CallRecord(admitted)
-        head = admitted.head
+        self.client = client
         self._head = admitted.upstream_head
-        self.head_only = admitted.method_is_head
-        self.to_http10 = head.http10
-        self.wants_switch = head.websocket
-        self._pending: list[bytes] = []  # of the request, waiting for a connection
-        self._replay: list[bytes] | None = []  # of the request, as long as it could be sent again
+        self.request = admitted.head  # what the client asked for; its connection has no other while the call runs
+        self.record = CallRecord(admitted)
 
     # ── the request ───────────────────────────────────────────────────────────────────────────────────
 
@@ -61,15 +59,17 @@ class Exchange:
             record.read_request()
             if ended:
                 record.forget_request()
-        self._opened = self._journal.open(record.open_event())
-        if not self._opened and self._journal.refuses:
+        relay = self._relay
+        self._opened = relay.journal.open(record.open_event())
+        if not self._opened and relay.journal.refuses:
             raise Refusal(503, "Calls can't be counted now because the spool is full; free disk space and try again.")
         self.forwarded = True
         self.request_ended = ended
-        self._relay.tally.calls_in_flight += 1
+        relay.tally.calls_in_flight += 1
         first = self._head + wire
-        self._keep_for_replay(first)
-        upstream = self._relay.pool(record.route.destination).take(self)
+        self._replay_bytes = len(first)
+        self._replay = [first] if len(first) <= REPLAY_BYTES_MAX else None
+        upstream = relay.pools[record.route.destination].take(self)
         if upstream is None:
             self._hold(first)
         else:
@@ -87,22 +87,18 @@ class Exchange:
             record.read_request()
             record.forget_request()
         if self._replay is not None:
-            self._keep_for_replay(wire)
+            self._replay_bytes += len(wire)
+            self._replay.append(wire)
+            if self._replay_bytes > REPLAY_BYTES_MAX:
+                self._replay = None
         if self.upstream is None:
             self._hold(wire)
         else:
             self.upstream.write(wire)
 
-    def _keep_for_replay(self, wire: bytes) -> None:
-        if self._replay is None:
-            return
-        self._replay_bytes += len(wire)
-        if self._replay_bytes > REPLAY_BYTES_MAX:
-            self._replay = None
-        else:
-            self._replay.append(wire)
-
     def _hold(self, wire: bytes) -> None:
+        if self._pending is None:
+            self._pending = []
         self._pending.append(wire)
         self._pending_bytes += len(wire)
         if self._pending_bytes > PENDING_BYTES_MAX and self.client is not None:
@@ -111,8 +107,8 @@ class Exchange:
     def attached(self, upstream: "UpstreamConnection") -> None:
         """The pool found a connection: send what has waited."""
         self._attach(upstream)
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        upstream.write(b"".join(pending))
+        pending, self._pending, self._pending_bytes = self._pending, None, 0
+        upstream.write(b"".join(pending or ()))
         if self.client is not None and not upstream.full:
             self.client.resume()
 
@@ -126,26 +122,24 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """A 1xx. HTTP/1.0 knows none."""
         self._replay = None
-        if self.client is not None and not self.to_http10:
-            self.client.send(head.write_client(b""))
+        if self.client is not None and not self.request.http10:
+            self.client.send(head.plain)
 
-    def answer(self, head: ResponseHead, body: "Body") -> bytes:
+    def answer(self, head: ResponseHead, *, ends_with_connection: bool) -> bytes:
         """The final head came: what the client gets of it. Written together with the first of the body."""
         self._replay = None
         self.record.open_response(head)
         client = self.client
         if client is None:
             return b""
-        unchunked = self.to_http10 and head.chunked
+        http10 = self.request.http10
+        unchunked = http10 and head.chunked
         # An answer before the request's end: its connection is not used again, on either side.
-        if body.ends_with_connection or unchunked or not self.request_ended or self._relay.draining:
+        if ends_with_connection or unchunked or not self.request_ended or self._relay.draining:
             client.keep_alive = False
-        connection = b""
         if not client.keep_alive:
-            connection = b"Connection: close\r\n"
-        elif self.to_http10:
-            connection = b"Connection: keep-alive\r\n"
-        return head.write_client(connection, unchunked=unchunked)
+            return head.write_client(b"Connection: close\r\n", unchunked=unchunked)
+        return head.write_client(b"Connection: keep-alive\r\n") if http10 else head.plain
 
     def switch(self, head: ResponseHead) -> None:
         """101: from here on both sides are opaque."""
@@ -160,19 +154,20 @@ class Exchange:
         """A read that doesn't end the answer: bytes first, tee second."""
         client = self.client
         if client is not None:
-            wire = body.content if self.to_http10 else body.wire
+            wire = body.content if self.request.http10 else body.wire
             client.send(head + wire if head else wire)
         if body.wire:
             self.record.feed(len(body.wire), body.content)
         if self.drained_from is not None and self._drained_enough():
             self.client_gave_up()
 
-    def complete(self, head: bytes, body: "Body") -> None:
+    def complete(self, head: bytes, wire: bytes, content: bytes) -> None:
         """The read that ends the answer is held back until the final record is written."""
-        wire = body.content if self.to_http10 else body.wire
-        if body.wire:
-            self.record.feed(len(body.wire), body.content)
-        self._conclude(Outcome.COMPLETED, head + wire, KEEP)
+        if wire:
+            self.record.feed(len(wire), content)
+        if self.request.http10:
+            wire = content
+        self._conclude(Outcome.COMPLETED, head + wire if head else wire, KEEP)
 
     # ── other ends ────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,7 +201,7 @@ class Exchange:
         keeps = self.client is not None and self.client.keep_alive and self.request_ended
         if self.client is not None:
             self.client.keep_alive = keeps
-        last = problem(status, sentence, close=not keeps, head_only=self.head_only)
+        last = problem(status, sentence, close=not keeps, head_only=self.request.head_only)
         self._conclude(Outcome.FAILED, last, KEEP if keeps else CLOSE)
 
     def upstream_lost(self, upstream: "UpstreamConnection", error: Exception | None) -> None:
@@ -228,8 +223,8 @@ class Exchange:
         if upstream.reused and not upstream.answered and not self._retried and self._replay is not None:
             self._retried = True
             self._relay.tally.upstream_retries += 1
-            self._pending = list(self._replay)
-            self._relay.pool(self.record.route.destination).dial(self)
+            self._pending = [*self._replay]
+            self._relay.pools[self.record.route.destination].dial(self)
         else:
             self.fail(502, "The model's server closed the connection without an answer; try again.")
 
@@ -253,19 +248,17 @@ class Exchange:
             return
         self.done = True
         self.upstream = None
-        self._pending = []
         if self.drained_from is not None and outcome is not Outcome.INTERRUPTED:
             outcome = Outcome.ABORTED
-        sequence = None
+        sequence, journal = None, self._relay.journal
         if self.forwarded:
             event = self.record.final_event(outcome)
-            sequence = self._journal.final(event, opened=self._opened)
+            sequence = journal.final(event, opened=self._opened)
             self._relay.ended(self, event.outcome)
-        if sequence is not None and self._journal.waits_for_disk:
-            self._journal.when_on_disk(sequence, partial(self._release, last, ending))
-        elif self.client is not None:
-            self.client.finish(last, ending)
-            self.client = None
+        if sequence is not None and journal.waits_for_disk:
+            journal.when_on_disk(sequence, partial(self._release, last, ending))
+        else:
+            self._release(last, ending)
 
     def _release(self, last: bytes, ending: int) -> None:
         client, self.client = self.client, None

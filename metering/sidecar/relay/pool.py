@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from metering.sidecar.config import Limits
 from metering.sidecar.logline import log
+from metering.sidecar.relay.response_head import ResponseHead
 from metering.sidecar.relay.routes import Destination
 from metering.sidecar.relay.upstream import UpstreamConnection
 
@@ -29,12 +30,14 @@ class Pool:
         self._dialling: set[asyncio.Task[None]] = set()
         self._complain_at = 0.0
         self.connections = 0  # open or being dialled
+        self.last_answer: ResponseHead | None = None  # the next one's head is likely much the same
 
     def take(self, call: "Exchange") -> UpstreamConnection | None:
         """A pooled connection, or None: then the call hears of `attached` or `fail`."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.is_closing():
                 return connection
         if self.connections < self._limits.upstream_connections:
             self.dial(call)

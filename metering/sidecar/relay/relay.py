@@ -36,17 +36,13 @@ class Relay:
         self._spool = spool
         self._clients: set[Downstream] = set()
         self._detached: dict[Exchange, int] = {}  # calls read on after their client left → sweeps since
-        self._pools: dict[Destination, Pool] = {
+        self.pools: dict[Destination, Pool] = {
             route.destination: Pool(route.destination, config.limits) for route in self.admission.table.routes
         }
 
     def accept(self) -> Downstream:
         """A protocol for a new client connection."""
         return Downstream(self)
-
-    def pool(self, destination: Destination) -> Pool:
-        """The connections to a destination."""
-        return self._pools[destination]
 
     # ── what connections and calls report ─────────────────────────────────────────────────────────────
 
@@ -66,7 +62,7 @@ class Relay:
     def ended(self, call: "Exchange", outcome: Outcome) -> None:
         """A forwarded call is over."""
         self.tally.calls_in_flight -= 1
-        self.tally.calls[outcome.value] += 1
+        self.tally.calls[outcome._value_] += 1  # `value` is a descriptor written in Python
         if call.drained_from is not None:
             self._detached.pop(call, None)
 
@@ -86,14 +82,14 @@ class Relay:
             self._detached[call] = sweeps + 1
             if (sweeps + 1) * self.sweep_seconds > self.limits.abort_drain_seconds:
                 call.client_gave_up()
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.sweep(self.limits.upstream_idle_seconds / self.sweep_seconds)
 
     def count(self) -> Tally:
         """The counters, with this moment's gauges."""
         tally, stats = self.tally, self._spool.measure()
         tally.client_connections = len(self._clients)
-        tally.upstream_connections = sum(pool.connections for pool in self._pools.values())
+        tally.upstream_connections = sum(pool.connections for pool in self.pools.values())
         tally.spool_bytes, tally.spool_corrupt_records = stats.bytes, stats.corrupt
         tally.spool_degraded = int(stats.degraded)
         return tally
@@ -117,6 +113,6 @@ class Relay:
         for call in (*self._detached, *(client.call for client in self._clients)):
             if call is not None:
                 call.interrupt()
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.close()
         await asyncio.sleep(0)  # the last writes leave

@@ -21,6 +21,11 @@ _TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 # Never forwarded: they speak about this connection, or to us.
 _DROPPED = (rb"connection", rb"keep-alive", rb"proxy-[a-z-]+", rb"te", rb"upgrade", rb"x-metering-[^:]*")
 _READ = (rb"host", rb"content-length", rb"transfer-encoding", rb"expect", rb"traceparent", rb"x-stainless-retry-count")
+# Two heads that differ in one of these may mean different things; not so in a Content-Length or a traceparent.
+FIXED = frozenset(
+    (b"host", b"transfer-encoding", b"expect", b"x-stainless-retry-count", b"connection", b"keep-alive", b"te",
+     b"upgrade", b"proxy-connection", b"x-metering-key")
+)  # fmt: skip
 _KEPT = frozenset(_READ[1:])
 # A Connection header may name further headers to drop, but not those that frame or address the message.
 _NOT_DROPPABLE = frozenset((*_READ, b"close", b"keep-alive", b"upgrade", b"te", b""))
@@ -35,7 +40,7 @@ class RequestHead:
     parser: HttpRequestParser
     parser_end: MessageEnd
     body_length = 0
-    chunked = expects = websocket = False
+    head_only = chunked = expects = websocket = False
     upgrades = False  # llhttp saw both Upgrade and Connection: upgrade
     connection = host = te = retry_count = traceparent = b""
     key: bytes | None = None
@@ -63,8 +68,7 @@ class RequestHead:
     @property
     def trace_id(self) -> str | None:
         """The trace id of a W3C `traceparent`."""
-        match = _TRACE_ID.fullmatch(self.traceparent.decode("latin-1").lower()) if self.traceparent else None
-        return match[1] if match else None
+        return read_trace_id(self.traceparent) if self.traceparent else None
 
     def write_upstream(self, target: bytes, host_line: bytes, trusted: Iterable[bytes]) -> bytes:
         """The head for the upstream: its target and Host, without what is ours, the rest untouched."""
@@ -123,6 +127,7 @@ class RequestReader:
         if len(words) != 3 or words[0] != head.parser.get_method():
             raise Refusal(400, "The request line is not one method, one target and one version.")
         head.method, head.target, version = words
+        head.head_only = head.method == b"HEAD"
         head.http10 = version == b"HTTP/1.0"
         if not head.http10 and version != b"HTTP/1.1":
             raise Refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
@@ -207,6 +212,12 @@ def _without(head: bytes, names: Collection[bytes]) -> bytes:
     lines = head[:-4].split(b"\r\n")
     kept = [line for line in lines[1:] if line.partition(b":")[0].lower() not in names]
     return b"\r\n".join((lines[0], *kept)) + BLANK_LINE
+
+
+def read_trace_id(traceparent: bytes) -> str | None:
+    """The trace id, 32 hexadecimal digits, of a W3C `traceparent`; None of anything else."""
+    match = _TRACE_ID.fullmatch(traceparent.decode("latin-1").lower())
+    return match[1] if match else None
 
 
 def check_partial(data: bytes, bytes_max: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from metering.sidecar.relay.message_end import MessageEnd
+from metering.sidecar.relay.recurring import AT_FIRST, Recurring
 
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
@@ -17,6 +18,12 @@ _NOT_DROPPABLE = frozenset(
 )
 
 
+_FIXED = frozenset(
+    (b"content-type", b"content-encoding", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade",
+     b"proxy-connection")
+)  # fmt: skip
+
+
 class BadResponse(Exception):
     """The upstream's head is not HTTP that can be passed on without doubt."""
 
@@ -26,6 +33,8 @@ class ResponseHead:
 
     # Defaults live in the class: most answers have few of these headers.
     body_length: int | None = None
+    recurring: Recurring | None = None
+    keep_alive = True  # whether the upstream leaves the connection open afterwards
     chunked = coded = False
     connection = b""
     content_type = content_encoding = ""
@@ -33,31 +42,39 @@ class ResponseHead:
 
     def __init__(self, raw: bytes, status: int) -> None:
         self.raw = raw
+        self.plain = raw  # what a client gets of it that has not to be told about its connection
         self.status = status
         self.http10 = raw.startswith(b"HTTP/1.0")
 
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the upstream leaves the connection open afterwards."""
-        if not self.connection:
-            return not self.http10
-        return b"keep-alive" in self.connection if self.http10 else b"close" not in self.connection
+    def recur(self, data: bytes) -> int:
+        """Where the head ends in `data` if it is this one again, whose length is then taken; else 0."""
+        recurring = self.recurring
+        if recurring is None:
+            return 0
+        end = recurring.match(data)
+        if end and recurring.length_at >= 0:
+            self.body_length = int(recurring.values[recurring.length_at])
+            self.plain = recurring.rewritten
+        return end
 
     def write_client(self, connection: bytes, *, unchunked: bool = False) -> bytes:
-        """The head for the client, with `connection` (nothing, or one whole header line) at its end.
+        """The head for the client, with `connection`, a whole header line, at its end.
 
         `unchunked` leaves Transfer-Encoding out, for a client of HTTP/1.0.
         """
+        head = self.drop_hops(unchunked=True) if unchunked else self.plain
+        return head[:-2] + connection + b"\r\n"
+
+    def drop_hops(self, *, unchunked: bool = False) -> bytes:
+        """The head of an HTTP/1.1 answer without what was said to us."""
         raw = self.raw
-        if not self.dropped and not self.http10:
-            return raw[:-2] + connection + b"\r\n" if connection else raw
         parts, at = [b"HTTP/1.1"], 8
         for start, end, name in self.dropped:
             if name == b"transfer-encoding" and not unchunked:
                 continue
             parts.append(raw[at:start])
             at = end
-        parts += [raw[at:-2], connection, b"\r\n"]
+        parts.append(raw[at:])
         return self._without_nominated(b"".join(parts))
 
     def write_switch(self) -> bytes:
@@ -98,11 +115,20 @@ def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpRespon
             head.content_encoding = value.decode("latin-1")
         else:
             hops = True
-    if hops:
+    if hops or head.http10:
         _read_hops(head)
-    if head.http10 and (head.chunked or head.coded):
-        raise BadResponse("HTTP/1.0 has no transfer encodings")
     return head, parser
+
+
+def expect_again(head: ResponseHead, last: ResponseHead | None) -> ResponseHead | None:
+    """What to look for when the next answer comes, after `last` was looked for and `head` came."""
+    if head.body_length is None or head.coded or head.status in (204, 304):
+        return last  # most often a stream, whose body needs the parser that reads its head
+    if last is None or last.recurring is None:
+        head.recurring = Recurring(head.raw, head.plain, AT_FIRST)
+    else:
+        head.recurring = last.recurring.follow(head.raw, head.plain, _FIXED)
+    return last if head.recurring is None else head
 
 
 def _read_hops(head: ResponseHead) -> None:
@@ -117,4 +143,11 @@ def _read_hops(head: ResponseHead) -> None:
             head.coded = not head.chunked
         if not name.startswith(b"content-"):
             dropped.append((*match.span(), name))
+    if head.http10 and (head.chunked or head.coded):
+        raise BadResponse("HTTP/1.0 has no transfer encodings")
     head.dropped = dropped
+    head.plain = head.drop_hops()
+    if head.http10:
+        head.keep_alive = b"keep-alive" in head.connection
+    else:
+        head.keep_alive = b"close" not in head.connection

@@ -4,10 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from metering.sidecar.logline import log
-from metering.sidecar.relay.bodies import Body, OpenBody, open_body
+from metering.sidecar.relay.bodies import Body, LengthBody, OpenBody, open_body
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.request_head import BLANK_LINE
-from metering.sidecar.relay.response_head import BadResponse, ResponseHead, read_response
+from metering.sidecar.relay.response_head import BadResponse, ResponseHead, expect_again, read_response
 
 if TYPE_CHECKING:
     from metering.sidecar.relay.exchange import Exchange
@@ -20,8 +20,8 @@ class UpstreamConnection(asyncio.Protocol):
     """Belongs to a pool; lent to one call at a time."""
 
     __slots__ = (
-        "_buffer", "_end", "_keep_alive", "_pool", "_transport", "answered", "body", "call", "full",
-        "idle_sweeps", "paused", "reused",
+        "_buffer", "_end", "_keep_alive", "_pool", "_transport", "_write", "answered", "body", "call", "full",
+        "idle_sweeps", "is_closing", "paused", "reused",
     )  # fmt: skip
     _transport: asyncio.Transport
 
@@ -40,6 +40,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Dialled."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
+        self.is_closing = self._transport.is_closing  # whether it can't be lent any more
+        self._write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """The hot path of every streamed chunk: frame, forward, keep."""
@@ -82,15 +84,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ── what the call and the pool ask for ────────────────────────────────────────────────────────────
 
-    @property
-    def closed(self) -> bool:
-        """Whether it can't be lent any more."""
-        return self._transport.is_closing()
-
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
         try:  # noqa: SIM105 - on the hot path: a `try` is free, a context manager is not
-            self._transport.write(data)
+            self._write(data)
         except RuntimeError:
             pass  # uvloop: it broke in this very turn of the loop; connection_lost comes next
 
@@ -124,13 +121,18 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, call: "Exchange", data: bytes) -> None:
         self.answered = True
+        head = self._pool.last_answer
+        if head is not None and (end := head.recur(data)) and not call.request.head_only:
+            self._begin_length(call, head, data[end:])
+            return
         try:
             while (end := data.find(BLANK_LINE)) >= 0:
                 end += len(BLANK_LINE)
                 head, parser = read_response(data[:end], self._end)
                 data = data[end:]
                 if head.status >= 200:
-                    body = open_body(head, parser, self._end, to_head_request=call.head_only)
+                    self._pool.last_answer = expect_again(head, self._pool.last_answer)
+                    body = open_body(head, parser, self._end, to_head_request=call.request.head_only)
                     self._begin_body(call, head, body, data)
                     return
                 if head.status == 101:
@@ -144,11 +146,21 @@ class UpstreamConnection(asyncio.Protocol):
         if len(data) > self._pool.head_bytes:
             self._break_off(call, BadResponse(f"its head is larger than {self._pool.head_bytes} bytes"))
 
+    def _begin_length(self, call: "Exchange", head: ResponseHead, data: bytes) -> None:
+        """A body of known length, which mostly came with its head."""
+        if len(data) != head.body_length:
+            self._begin_body(call, head, LengthBody(head.body_length or 0), data)
+            return
+        self._keep_alive = head.keep_alive
+        to_client = call.answer(head, ends_with_connection=False)
+        self._let_go(call, surplus=False)
+        call.complete(to_client, data, data)
+
     def _begin_body(self, call: "Exchange", head: ResponseHead, body: Body, data: bytes) -> None:
         self.body = body
         self._buffer = b""
         self._keep_alive = head.keep_alive
-        to_client = call.answer(head, body)
+        to_client = call.answer(head, ends_with_connection=body.ends_with_connection)
         ended = body.feed(data)
         if ended:
             self._complete(call, to_client, body)
@@ -156,7 +168,7 @@ class UpstreamConnection(asyncio.Protocol):
             call.pass_on(to_client, body)
 
     def _switch(self, call: "Exchange", head: ResponseHead, data: bytes) -> None:
-        if not call.wants_switch:
+        if not call.request.websocket:
             raise BadResponse("it switches protocols though nobody asked")
         self.body = OpenBody()
         self._buffer = b""
@@ -166,12 +178,18 @@ class UpstreamConnection(asyncio.Protocol):
             call.pass_on(b"", self.body)
 
     def _complete(self, call: "Exchange", to_client: bytes, body: Body) -> None:
+        self._let_go(call, surplus=body.surplus)
+        call.complete(to_client, body.wire, body.content)
+
+    def _let_go(self, call: "Exchange", *, surplus: bool) -> None:
+        """The answer is complete: free for the next call, or not usable any more."""
         self.call = None
-        if self._keep_alive and call.request_ended and not body.surplus:
+        if self._keep_alive and call.request_ended and not surplus:
             self._pool.put(self)
+        elif call.request_ended:
+            self._transport.close()
         else:
-            self._transport.close() if call.request_ended else self._transport.abort()
-        call.complete(to_client, body)
+            self._transport.abort()
 
     def _break_off(self, call: "Exchange", error: BadResponse) -> None:
         log("bad_answer", upstream=self._pool.destination.name, error=str(error))

@@ -58,7 +58,8 @@ class Room:
 
     def __init__(self, directory: Path, max_bytes: int, clock: Callable[[], float]) -> None:
         self.max_bytes = max_bytes
-        self.reserve = Reserve(directory, min(RESERVE_BYTES, max_bytes // 16))
+        self.limit = -1  # below it no look is needed: what the log may write in all; -1 while no reserve is held
+        self._reserve = Reserve(directory, min(RESERVE_BYTES, max_bytes // 16))
         self._directory = directory
         self._clock = clock
         self._looked_at = 0.0
@@ -69,20 +70,30 @@ class Room:
         """See what the segments take now that the log has written `log_bytes` in all."""
         self._looked_at = self._clock()
         self._seen, self._log_bytes = segments_bytes(self._directory), log_bytes
+        self._set_limit()
 
     def used(self, log_bytes: int) -> int:
         """What the segments take, as far as known without looking."""
         return self._seen + log_bytes - self._log_bytes
 
-    def has(self, payload: bytes, log_bytes: int, open_calls: int, open_bytes: int) -> bool:
-        """Whether a new call fits, so that the finals of all open ones still do.
-
-        Counted are the new record, a copy of each open one (rotation carries them), and their finals.
-        """
-        needed = 2 * len(payload) + open_bytes + (open_calls + 1) * FINAL_BYTES
-        if self.reserve.held and self.used(log_bytes) + needed <= self.max_bytes:
-            return True
+    def find(self, needed: int, log_bytes: int) -> bool:
+        """Whether there is room, on a second look, where `log_bytes + needed` goes beyond the limit."""
         if self._clock() - self._looked_at < LOOK_SECONDS:
             return False
         self.look(log_bytes)
-        return self.used(log_bytes) + needed <= self.max_bytes and self.reserve.hold()
+        return self.used(log_bytes) + needed <= self.max_bytes and self.hold()
+
+    def hold(self) -> bool:
+        """Take the reserve if the disk gives it; True if it is held now."""
+        held = self._reserve.hold()
+        self._set_limit()
+        return held
+
+    def release(self) -> bool:
+        """Give the reserve back to the disk; True if there was one. No new call fits until it is held again."""
+        held = self._reserve.release()
+        self._set_limit()
+        return held
+
+    def _set_limit(self) -> None:
+        self.limit = self.max_bytes - self._seen + self._log_bytes if self._reserve.held else -1

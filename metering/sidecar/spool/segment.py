@@ -22,6 +22,7 @@ from metering.errors import SpoolError
 FORMAT = 1
 SEGMENT_BYTES = 64 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024  # no event comes near; a longer run without newline is damage, not a record
+LINE_ROOM = 64  # more than a line takes besides its payload
 BOOT_SEQUENCES = 1 << 32
 
 HEADER = b"H"

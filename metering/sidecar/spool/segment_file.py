@@ -23,22 +23,25 @@ class SegmentFile:
 
     def append(self, data: bytes) -> None:
         """Write all of `data` or, as far as the disk allows, nothing; `OSError` says it wasn't written."""
-        written = 0
+        self.write_rest(data, 0)
+        self.size += len(data)
+
+    def write_rest(self, data: bytes, written: int) -> None:
+        """Write what is missing of `data` behind the `written` bytes of it, else cut those off; `OSError` then."""
         try:
-            written = os.write(self.fd, data)
             while written < len(data):
                 written += os.write(self.fd, data[written:])
         except OSError:
-            self._cut_back()
+            self.cut_back()
             raise
-        self.size += written
 
     def discard(self) -> None:
         """Give up a segment that couldn't be begun."""
         os.close(self.fd)
         self.path.unlink(missing_ok=True)
 
-    def _cut_back(self) -> None:
+    def cut_back(self) -> None:
+        """Cut off what a failed write left behind the last whole line."""
         try:
             os.ftruncate(self.fd, self.size)
         except OSError:

@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from uuid import UUID
+from zlib import crc32
 
+from metering.errors import SpoolError
 from metering.sidecar.spool.group_sync import SyncJob
 from metering.sidecar.spool.scan import scan_segment
 from metering.sidecar.spool.segment import (
     FINAL,
     LINE_BYTES_MAX,
+    LINE_ROOM,
     OPEN,
     Header,
     Record,
@@ -23,7 +26,8 @@ from metering.sidecar.spool.segment import (
 )
 from metering.sidecar.spool.segment_file import SegmentFile
 
-# Finals kept in memory until a sync covers them: at 1 kB each, 16 MB. Past that a failed sync reads them back.
+# Finals kept in memory until a sync is begun that covers them, and as many again until it ends: at 1 kB each,
+# 32 MB. Past that a failed sync reads them back.
 UNSYNCED_FINALS_MAX = 16_384
 
 
@@ -38,44 +42,67 @@ class SegmentLog:
         self.bytes = 0  # written since it was made
         self.rotations = 0
         self.dirty = False  # something was written since the last job was taken
+        self.wake: Callable[[], None] | None = None  # called when it becomes dirty
         self._directory = directory
         self._directory_fd = directory_fd
         self._segment_bytes = segment_bytes
         self._carry = carry
         self._source_id = self._boot_id = UUID(int=0)
         self._next = 1
+        self._counted_from = 1  # the sequences since then are records or `_copies`
+        self._copies = 0
         self._active: SegmentFile | None = None
         self._limit = 0  # size at which the active segment is full
         self._sealed: list[int] = []  # descriptors of full segments that no sync covers yet
         self._names_changed = False
-        self._finals: list[tuple[int, bytes]] = []  # sequence and JSON of finals that no sync covers yet
+        self._finals: list[bytes] = []  # JSON of finals since the last job was taken; the job has those before
         self._finals_dropped = False
         self.must_rewrite = False  # a sync failed, and what it was to cover is not written anew yet
 
     def begin(self, next_sequence: int, last: int, source_id: UUID, boot_id: UUID) -> None:
         """Go on after what an earlier writer left; the first `write` makes a segment."""
         self._next, self.last, self.synced = next_sequence, last, next_sequence - 1
+        self._counted_from = next_sequence
         self._source_id, self._boot_id = source_id, boot_id
 
     def write(self, kind: bytes, payload: bytes) -> int:
-        """Append one record in one write; its sequence. `OSError`: it was not written."""
-        line = encode_line(self._next, kind, payload)
+        """Append one record in one write; its sequence. `OSError`, or `SpoolError` if no reader would take a line
+        so long for a record: it was not written.
+        """
+        # Each call comes here twice, with cold caches: in a relay a record costs three times what it costs in a
+        # loop, and calls in Python most of all. So the usual way makes none; `encode_line` says the same line.
+        sequence = self._next
+        body = b"%d %b %b" % (sequence, kind, payload)
+        line = b"%08x %b\n" % (crc32(body), body)
+        size = len(line)
         active = self._active
-        if active is None or active.size + len(line) > self._limit:
-            active = self.rotate()
-            line = encode_line(self._next, kind, payload)
-        active.append(line)
-        sequence = self.last = self._next
+        if active is None or active.size + size > self._limit or size > LINE_BYTES_MAX:
+            return self._write_elsewhere(kind, payload)
+        try:
+            written = os.write(active.fd, line)
+        except OSError:
+            active.cut_back()
+            raise
+        if written != size:
+            active.write_rest(line, written)
+        active.size += size
+        self.bytes += size
+        self.last = sequence
         self._next = sequence + 1
-        self.bytes += len(line)
-        self.dirty = True
         if kind == FINAL:
-            self._remember(sequence, payload)
+            finals = self._finals
+            finals.append(payload)
+            if len(finals) > UNSYNCED_FINALS_MAX:
+                finals.clear()
+                self._finals_dropped = True
+        if not self.dirty:
+            self._mark_dirty()
         return sequence
 
-    def fits(self, payload: bytes) -> bool:
-        """Whether a reader would take a line with this payload for a record."""
-        return len(payload) < LINE_BYTES_MAX - 64
+    @property
+    def records(self) -> int:
+        """How many were written, without headers and copies."""
+        return self._next - self._counted_from - self._copies
 
     def rotate(self) -> SegmentFile:
         """Begin a new segment with copies of what must not be forgotten; seal the old one.
@@ -93,6 +120,7 @@ class SegmentLog:
         lines = [encode_header(first, header)]
         lines += [encode_line(first + 1 + at, kind, payload) for at, (kind, payload) in enumerate(records)]
         self._next = first + len(lines)
+        self._copies += len(lines)
         segment = SegmentFile.create(self._directory, first)
         try:
             segment.append(b"".join(lines))
@@ -103,13 +131,14 @@ class SegmentLog:
         self._active = segment
         # A carry larger than a segment must not make every record rotate.
         self._limit = max(self._segment_bytes, 2 * segment.size)
-        self._names_changed = self.dirty = True
+        self._names_changed = True
         self.last = self._next - 1
         self.bytes += segment.size
         self.rotations += 1
         if self.must_rewrite:
-            self._finals = [(self.last, payload) for payload in finals]
+            self._finals = finals
             self.must_rewrite = self._finals_dropped = False
+        self._mark_dirty()
         return segment
 
     def seal(self) -> None:
@@ -129,8 +158,11 @@ class SegmentLog:
         fds = sealed if self._active is None else [*sealed, self._active.fd]
         names_fd = self._directory_fd if self._names_changed else None
         self._names_changed = self.dirty = False
-        # While finals of a failed sync are not written anew, no later sync covers them.
-        return SyncJob(fds, sealed, names_fd, self.synced if self.must_rewrite else self.last)
+        if self.must_rewrite:  # while finals of a failed sync are not written anew, no later sync covers them
+            return SyncJob(fds, sealed, names_fd, self.synced)
+        job = SyncJob(fds, sealed, names_fd, self.last, self._finals, self._finals_dropped)
+        self._finals, self._finals_dropped = [], False
+        return job
 
     def take_back(self, job: SyncJob, *, failed: bool) -> None:
         """Account for an ended job. After a failure the active segment is sealed: a file whose sync failed is
@@ -140,9 +172,9 @@ class SegmentLog:
             os.close(fd)
         if not failed:
             self.synced = max(self.synced, job.upto)
-            self._finals = [final for final in self._finals if final[0] > job.upto]
-            self._finals_dropped = self._finals_dropped and job.upto < self.last
             return
+        self._finals = job.finals + self._finals
+        self._finals_dropped = self._finals_dropped or job.finals_dropped
         self._names_changed = self._names_changed or job.directory_fd is not None
         self.must_rewrite = True
         for fd in self._sealed:
@@ -159,16 +191,22 @@ class SegmentLog:
             os.close(fd)
         self._sealed = []
 
-    def _remember(self, sequence: int, payload: bytes) -> None:
-        if len(self._finals) >= UNSYNCED_FINALS_MAX:
-            self._finals.clear()
-            self._finals_dropped = True
-        self._finals.append((sequence, payload))
+    def _write_elsewhere(self, kind: bytes, payload: bytes) -> int:
+        if len(payload) + LINE_ROOM > LINE_BYTES_MAX:
+            raise SpoolError("an event of more than a megabyte is no usage event: report this call's dialect and route")
+        active = self.rotate()
+        self._limit = max(self._limit, active.size + len(payload) + LINE_ROOM)  # one record always fits
+        return self.write(kind, payload)
+
+    def _mark_dirty(self) -> None:
+        self.dirty = True
+        if self.wake is not None:
+            self.wake()
 
     def _read_finals(self) -> list[bytes]:
         """The finals that may not have reached the disk: from memory, or back from the files if too many."""
         if not self._finals_dropped:
-            return [payload for _, payload in self._finals]
+            return self._finals
         payloads: list[bytes] = []
         segments = list_segments(self._directory)
         for segment, later in zip(segments, [*segments[1:], None], strict=True):

@@ -19,7 +19,7 @@ from metering.errors import SpoolError, SpoolFull
 from metering.sidecar.spool.group_sync import GroupSync, SyncJob, run_job
 from metering.sidecar.spool.lock import lock_directory
 from metering.sidecar.spool.recovery import Found, recover
-from metering.sidecar.spool.room import FULL_ERRORS, Room
+from metering.sidecar.spool.room import FINAL_BYTES, FULL_ERRORS, Room
 from metering.sidecar.spool.segment import FINAL, OPEN, SEGMENT_BYTES, spool_error
 from metering.sidecar.spool.segment_log import SegmentLog
 from metering.sidecar.spool.source_id import settle_source_id
@@ -59,7 +59,7 @@ class SpoolWriter:
         self._lock_fd = lock_fd
         self._source_id = UUID(int=0)
         self._open: dict[int, bytes] = {}  # event id → JSON of its last open record
-        self._open_bytes = 0
+        self._promised = 0  # bytes: a copy of each open record (rotation carries them), and their finals
         self._log = SegmentLog(directory, lock_fd, segment_bytes, self._open.values)
         self._room = Room(directory, max_bytes, clock)
         self._deferred: dict[int, bytes] = {}  # event id → JSON of a final that the disk refused
@@ -68,7 +68,7 @@ class SpoolWriter:
         self._sync: GroupSync | None = None
         self._sync_failures = 0  # in a row
         self._found = Found(1, 0, {}, None, 0, 0)
-        self._records = self._refused = self._syncs = self._syncs_failed = 0
+        self._refused = self._syncs = self._syncs_failed = 0
 
     @classmethod
     def open(
@@ -110,14 +110,21 @@ class SpoolWriter:
 
         `SpoolFull`, `SpoolError`: it was not written.
         """
+        # The usual way makes one call in Python: see `SegmentLog.write`.
         payload = _encode(event)
         key = event.event_id.int
         former = self._open.get(key)
-        if former is None:
-            self._claim_room(payload)
-        sequence = self._append(OPEN, payload, use_reserve=False)
+        promised = self._promised + len(payload) + FINAL_BYTES
+        if former is not None:
+            promised -= len(former) + FINAL_BYTES
+        elif self._log.bytes + promised + len(payload) > self._room.limit:
+            self._find_room(payload)
+        try:
+            sequence = self._log.write(OPEN, payload)
+        except OSError as error:
+            sequence = self._write_again(OPEN, payload, error, use_reserve=False)
         self._open[key] = payload
-        self._open_bytes += len(payload) - (len(former) if former else 0)
+        self._promised = promised
         if self._deferred:
             self._write_deferred()
         return sequence
@@ -130,18 +137,23 @@ class SpoolWriter:
         """
         payload = _encode(event)
         key = event.event_id.int
-        is_open = key in self._open
-        if not is_open:
-            self._claim_room(payload)
+        former = self._open.get(key)
+        if former is None and self._log.bytes + self._promised + 2 * len(payload) + FINAL_BYTES > self._room.limit:
+            self._find_room(payload)
         try:
-            sequence = self._append(FINAL, payload, use_reserve=is_open)
-        except SpoolError:
-            if is_open:
-                self._defer(key, payload)
-            raise
-        if is_open:
-            self._forget(key)
+            sequence = self._log.write(FINAL, payload)
+        except OSError as error:
+            try:
+                sequence = self._write_again(FINAL, payload, error, use_reserve=former is not None)
+            except SpoolError:
+                if former is not None:
+                    self._defer(key, payload)
+                raise
+        if former is not None:
+            del self._open[key]
+            self._promised -= len(former) + FINAL_BYTES
         if self._deferred:
+            self._deferred.pop(key, None)
             self._write_deferred()
         return sequence
 
@@ -162,6 +174,7 @@ class SpoolWriter:
         """From now on sync within 20 ms of an append, in a thread, and report to `loop`."""
         self._loop = loop
         self._sync = GroupSync(loop, self._take_job, self._take_back)
+        self._log.wake = self._sync.want
         if self._log.dirty:
             self._sync.want()
 
@@ -177,7 +190,7 @@ class SpoolWriter:
         """The counters now; looks at the directory, so not for the hot path."""
         self._room.look(self._log.bytes)
         return SpoolStats(
-            records=self._records,
+            records=self._log.records,
             bytes=self._room.used(self._log.bytes),
             bytes_max=self._room.max_bytes,
             segments_begun=self._log.rotations,
@@ -199,6 +212,7 @@ class SpoolWriter:
             return
         if self._sync is not None:
             sync, self._sync = self._sync, None
+            self._log.wake = sync.close  # TEMP
             sync.close()
         try:
             self._write_deferred()
@@ -213,10 +227,10 @@ class SpoolWriter:
         self._source_id = settle_source_id(self._directory, found.source_id, emptied=found.next_sequence == 1)
         self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4())
         self._open.update((event_id.int, payload) for event_id, payload in found.open_payloads.items())
-        self._open_bytes = sum(map(len, self._open.values()))
+        self._promised = sum(len(payload) + FINAL_BYTES for payload in self._open.values())
         # An open record is the row that is true if nobody says more: it becomes the final as it is.
         self._deferred = dict(self._open)
-        self._room.reserve.release()  # left by a former run, whose finals may need it now
+        self._room.release()  # left by a former run, whose finals may need it now
         try:
             self._log.rotate()
         except OSError as error:
@@ -230,7 +244,7 @@ class SpoolWriter:
             self.sync()
         except SpoolError:
             self._sync_failures = max(1, self._sync_failures)  # degraded; what was written was written anew
-        self._room.reserve.hold()
+        self._room.hold()
         self._room.look(self._log.bytes)
 
     def _release(self) -> None:
@@ -238,8 +252,8 @@ class SpoolWriter:
         os.close(self._lock_fd)
         self._lock_fd = -1
 
-    def _claim_room(self, payload: bytes) -> None:
-        if self._room.has(payload, self._log.bytes, len(self._open), self._open_bytes):
+    def _find_room(self, payload: bytes) -> None:
+        if self._room.find(self._promised + 2 * len(payload) + FINAL_BYTES, self._log.bytes):
             return
         self._refused += 1
         used, most = self._room.used(self._log.bytes), self._room.max_bytes
@@ -248,23 +262,10 @@ class SpoolWriter:
             "see why it isn't shipped, free space, or raise [spool] max_bytes"
         )
 
-    def _append(self, kind: bytes, payload: bytes, *, use_reserve: bool) -> int:
-        if not self._log.fits(payload):
-            raise SpoolError("an event of more than a megabyte is no usage event: report this call's dialect and route")
-        clean = not self._log.dirty
-        try:
-            sequence = self._log.write(kind, payload)
-        except OSError as error:
-            sequence = self._append_again(kind, payload, error, use_reserve=use_reserve)
-        self._records += 1
-        if clean and self._sync is not None:
-            self._sync.want()
-        return sequence
-
-    def _append_again(self, kind: bytes, payload: bytes, error: OSError, *, use_reserve: bool) -> int:
+    def _write_again(self, kind: bytes, payload: bytes, error: OSError, *, use_reserve: bool) -> int:
         """Once more after the disk refused: with the reserve's space, or in a new segment."""
         is_full = error.errno in FULL_ERRORS
-        if is_full and not (use_reserve and self._room.reserve.release()):
+        if is_full and not (use_reserve and self._room.release()):
             self._log.seal_broken()
             self._refused += 1
             raise SpoolFull(f"no space for a record in {self._directory}: free some; nothing need be restarted")
@@ -281,10 +282,6 @@ class SpoolWriter:
                 raise SpoolFull(f"no space for a record in {self._directory}: free some") from None
             raise spool_error("write to", self._directory, again) from None
 
-    def _forget(self, key: int) -> None:
-        self._open_bytes -= len(self._open.pop(key))
-        self._deferred.pop(key, None)
-
     def _defer(self, key: int, payload: bytes) -> None:
         if not self._deferred and self._loop is not None:
             self._loop.call_later(RETRY_SECONDS, self._retry_deferred)
@@ -300,10 +297,14 @@ class SpoolWriter:
         """Write the finals the disk refused before, as far as it takes them now."""
         for key, payload in list(self._deferred.items()):
             try:
-                self._append(FINAL, payload, use_reserve=True)
-            except SpoolError:
-                return
-            self._forget(key)
+                self._log.write(FINAL, payload)
+            except OSError as error:
+                try:
+                    self._write_again(FINAL, payload, error, use_reserve=True)
+                except SpoolError:
+                    return
+            del self._deferred[key]
+            self._promised -= len(self._open.pop(key)) + FINAL_BYTES
 
     def _take_job(self) -> SyncJob:
         if self._log.must_rewrite:

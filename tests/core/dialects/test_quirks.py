@@ -78,7 +78,9 @@ def test_the_first_place_with_a_count_is_taken() -> None:
         "prompt_tokens_details": {"cached_tokens": None, "audio_tokens": 4},
         "audio_prompt_tokens": 9,
     }
-    assert read_usage(raw, "", "") == Usage(input_tokens=50, cache_read_input_tokens=2, audio_input_tokens=4)
+    told = Usage(input_tokens=50, cache_read_input_tokens=2, audio_input_tokens=4)
+    assert read_usage(raw, "", "") == told
+    assert read_usage(dict(reversed(raw.items())), "", "") == told
 
 
 @pytest.mark.parametrize(("field", "path"), [(field, path) for field, paths in COUNTS.items() for path in paths])

@@ -33,6 +33,30 @@ def test_the_two_ends_are_kept_exactly(piece: int) -> None:
     assert kept.dropped == len(body) - HEAD_BYTES - TAIL_BYTES
 
 
+def test_a_huge_piece_behind_small_ones_is_cut_to_the_ends() -> None:
+    huge = bytes(range(256)) * 4_000
+    for small in (b"", b"start" * 10, b"start" * 10_000, huge):
+        windows = Windows()
+        windows.feed(small)
+        windows.feed(huge)
+        windows.feed(b"end")
+        body, kept = small + huge + b"end", windows.kept()
+        assert (kept.head, kept.tail) == (body[:HEAD_BYTES], body[-TAIL_BYTES:])
+        assert kept.dropped == len(body) - HEAD_BYTES - TAIL_BYTES
+
+
+def test_memory_is_bounded_for_pieces_of_a_few_bytes() -> None:
+    windows, body = Windows(), b"".join(n.to_bytes(3, "big") for n in range(100_000))
+    tracemalloc.start()
+    for start in range(0, len(body), 3):
+        windows.feed(body[start : start + 3])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    kept = windows.kept()
+    assert peak < 4 * KEPT_BYTES_MAX
+    assert (kept.head, kept.tail) == (body[:HEAD_BYTES], body[-TAIL_BYTES:])
+
+
 def test_a_body_that_fits_is_whole() -> None:
     windows = Windows()
     windows.feed(FILLER[: KEPT_BYTES_MAX // 2])

@@ -1,4 +1,4 @@
-"""One unchanging view of the ledger, and how far it had been counted."""
+"""One unchanging view of the ledger, and how much of it had been counted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +17,9 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def watermark(connection: Connection) -> int:
-    """The highest batch whose events are in the slots; 0 before the first."""
-    counted = select(func.max(shipped_batch.c.batch_id)).where(shipped_batch.c.counted_at.is_not(None))
-    return int(connection.execute(counted).scalar_one() or 0)
+    """How many batches are in the slots. A batch never leaves them, so an equal number means the same batches.
+
+    The highest batch would not say that: a batch may be counted after a later one.
+    """
+    counted = select(func.count()).where(shipped_batch.c.counted_at.is_not(None))
+    return int(connection.execute(counted).scalar_one())
