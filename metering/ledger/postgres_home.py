@@ -73,6 +73,18 @@ class Home(msgspec.Struct, frozen=True):
             output.seek(0)
             return status, output.read().decode(errors="replace").strip()
 
+    def named(self) -> tuple[str, ...]:
+        """Words before `initdb`, which wants a user with a name: without one (a container's bare uid) it is lent one.
+
+        Inside a user namespace we are `nobody`; what is made there belongs to us. Needs Linux to allow that.
+        """
+        try:
+            pwd.getpwuid(self.uid)
+        except KeyError:
+            nobody = pwd.getpwnam("nobody")
+            return ("unshare", "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
+        return ()
+
     def may(self, flag: str, path: Path) -> bool:
         """Whether the account may read (`r`) or enter (`x`) `path`; asked as that account, so that ACLs count."""
         if not self.switch:

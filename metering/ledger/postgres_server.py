@@ -113,9 +113,13 @@ class Server:
         self._home.own(unfinished)
         # The C locale exists everywhere and sorts as Python does. No password: the socket's folder is private.
         words = ("-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject")
-        status, said = self._home.run(binaries.folder / "initdb", "-D", unfinished, *words)
+        status, said = self._home.run(*self._home.named(), binaries.folder / "initdb", "-D", unfinished, *words)
         if status:
-            raise EmbeddedPostgresError(f"initdb could not make {self._home.data}: {said.splitlines()[-1:] or status}")
+            why = said.splitlines()[-1] if said else f"status {status}"
+            raise EmbeddedPostgresError(
+                f"initdb could not make {self._home.data} ({why}): run metering as a user with an entry in the system's"
+                " list of users and a writable METERING_STATE_DIR, or set METERING_DATABASE_URL to a server"
+            )
         try:
             unfinished.rename(self._home.data)
         except OSError as error:
