@@ -1,6 +1,9 @@
 # Everything a developer or a curious user types. Needs Python 3.11 to 3.14 and make, nothing else.
 # `make setup PYTHON=/path/to/python3.13` chooses the interpreter; `make test ARGS="-k spool"` passes words to pytest.
 
+# Some images forbid Python to keep bytecode; every program the demo and the tests start would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lock wheel-check clean
 

@@ -12,14 +12,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
-from psycopg import sql
-from sqlalchemy import Engine
 
-from metering.ledger.embedded import EmbeddedPostgres
+# What only a database needs is imported where it is used: the core's tests are to start at once.
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDINGS = ROOT.parent / "shared" / "recordings"
@@ -52,6 +52,8 @@ def postgres_url() -> Iterator[str]:
     if server := os.environ.get("METERING_TEST_DATABASE_URL"):
         yield server
         return
+    from metering.ledger.embedded import EmbeddedPostgres
+
     postgres = EmbeddedPostgres(Path(os.environ[RUN_FOLDER], "postgres"), FAST)
     yield postgres.start()
     postgres.stop()
@@ -60,7 +62,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of a migrated, empty database of the run's server, to be copied."""
-    from metering.ledger import migrate  # noqa: PLC0415 - tests that need no ledger run without it
+    from metering.ledger import migrate
 
     folder = Path(os.environ[RUN_FOLDER])
     name = _template(folder)
@@ -89,9 +91,9 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
+def engine(database_url: str) -> "Iterator[Engine]":
     """A SQLAlchemy engine on `database_url`."""
-    from metering.ledger.engine import connect  # noqa: PLC0415
+    from metering.ledger.engine import connect
 
     engine = connect(database_url)
     yield engine
@@ -105,6 +107,8 @@ def state_dir() -> Iterator[Path]:
     yield folder
     # A command that was killed in the test could not stop the Postgres it used.
     if (folder / "postgres").is_dir():
+        from metering.ledger.embedded import EmbeddedPostgres
+
         EmbeddedPostgres(folder / "postgres").stop()
     shutil.rmtree(folder)
 
@@ -146,6 +150,9 @@ def _database(server: str, template: str) -> Iterator[str]:
 
 
 def _execute(server: str, statement: str, *names: str) -> None:
+    import psycopg
+    from psycopg import sql
+
     with psycopg.connect(server, autocommit=True, connect_timeout=10) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
