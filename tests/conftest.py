@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # What only a database needs is imported where it is used: the core's tests are to start at once.
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ RECORDINGS = ROOT.parent / "shared" / "recordings"
 RUN_FOLDER = "METERING_TEST_RUN_FOLDER"
 # Nothing here has to survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+# A busy machine is no counterexample.
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -57,7 +57,7 @@ steps = st.lists(
 
 
 @given(worlds(), steps)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_slots_are_the_naive_count_whatever_way_events_take(
     engine: Engine, events: list[UsageEvent], way: list[tuple[UUID, list[int]] | int]
 ) -> None:

@@ -94,7 +94,7 @@ class World:
         self.open.clear()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(STEPS, max_size=40))
 def test_each_forwarded_call_has_exactly_one_final(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

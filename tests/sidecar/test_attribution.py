@@ -13,6 +13,7 @@ from tests.sidecar.rig import CHAT, Peer, json_answer, make_config, post, relayi
 
 SECRET = mint_secret("test")
 OTHER = mint_secret("test")
+TYPO = SECRET[:-1] + ("x" if SECRET[-1] != "x" else "y")
 KEYS = f"""
 [[key]]
 id = "search-prod"
@@ -86,7 +87,7 @@ def test_attribution(tmp_path: Path, name: str) -> None:
 REFUSED = {
     "unknown key": (URL, f"x-metering-key: {OTHER}", b"not known here"),
     "unknown key in the path": (f"/k/{OTHER}{URL}", "X: 1", b"not known here"),
-    "typo": (URL, f"x-metering-key: {SECRET[:-1]}x", b"malformed"),
+    "typo": (URL, f"x-metering-key: {TYPO}", b"malformed"),
     "empty key": (URL, "x-metering-key:", b"malformed"),
     "no key in the path": ("/k//openai/v1/x", "X: 1", b"malformed"),
 }
