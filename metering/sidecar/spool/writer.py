@@ -212,7 +212,7 @@ class SpoolWriter:
             return
         if self._sync is not None:
             sync, self._sync = self._sync, None
-            self._log.wake = sync.close  # TEMP
+            self._log.wake = None
             sync.close()
         try:
             self._write_deferred()
