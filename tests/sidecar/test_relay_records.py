@@ -1,6 +1,7 @@
 """Open record before the first byte goes upstream, final record before the last byte is released."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,9 @@ class RefusingSpool(SpoolWriter):
     """A real spool that says what a full disk says, for as long as `full` is set."""
 
     full = ""
+
+    def append_turn(self, opens: Sequence[UsageEvent], finals: Sequence[UsageEvent]) -> int:
+        return 0 if self.full else super().append_turn(opens, finals)
 
     def append_open(self, event: UsageEvent) -> int:
         if "open" in self.full:

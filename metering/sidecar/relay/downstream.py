@@ -51,7 +51,7 @@ class Downstream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         self._write = self._transport.write
         if not self._relay.welcome(self):
-            self._refuse(Refusal(503, "This sidecar has as many connections as it may; try again later."))
+            self.refuse(Refusal(503, "This sidecar has as many connections as it may; try again later."))
 
     def data_received(self, data: bytes) -> None:
         """A head, a body, or what is to wait."""
@@ -200,7 +200,7 @@ class Downstream(asyncio.Protocol):
             self._buffer = b""
             admitted = self._admitted = self._relay.admission.admit(data[:end], admitted)
         except Refusal as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
         else:
             self._begin(admitted, data[end:])
 
@@ -212,7 +212,7 @@ class Downstream(asyncio.Protocol):
         length = admitted.body_length
         if rest and len(rest) == length:  # all of the body, and nothing behind it: most requests
             self._request_open = False
-            self._forward(call, rest, rest, ended=True)
+            call.begin(rest, rest, ended=True)
             return
         head = admitted.head
         self._chunks = ChunkedRequest(head) if head.chunked else None
@@ -220,18 +220,12 @@ class Downstream(asyncio.Protocol):
         self._request_open = head.chunked or length > 0
         if not self._request_open:
             self._buffer = rest
-            self._forward(call, b"", b"", ended=True)
+            call.begin(b"", b"", ended=True)
         elif rest:
             self._read_body(call, rest)
         elif head.expects:
-            self._forward(call, b"", b"", ended=False)
+            call.begin(b"", b"", ended=False)
         # Else the head waits for the first of its body: one write upstream, and the open record can name the model.
-
-    def _forward(self, call: Exchange, wire: bytes, content: bytes, *, ended: bool) -> None:
-        try:
-            call.begin(wire, content, ended=ended)
-        except Refusal as refusal:
-            self._refuse(refusal)
 
     def _read_body(self, call: Exchange, data: bytes) -> None:
         try:
@@ -242,10 +236,10 @@ class Downstream(asyncio.Protocol):
         if ended:
             self._request_open = False
             self._buffer = data[len(wire) :]
-        if call.forwarded:
+        if call.begun:
             call.send(wire, content, ended=ended)
         else:
-            self._forward(call, wire, content, ended=ended)
+            call.begin(wire, content, ended=ended)
 
     def _split(self, data: bytes) -> tuple[bytes, bytes, bool]:
         """What of `data` is this request's body: as it came, without framing, and whether it ends there."""
@@ -259,7 +253,7 @@ class Downstream(asyncio.Protocol):
 
     # ── ending ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer without forwarding. What the request still sends is read and forgotten."""
         call, self.call = self.call, None
         self._relay.tally.refused_requests += 1
@@ -276,7 +270,7 @@ class Downstream(asyncio.Protocol):
         if self._lingering:
             self._transport.abort()
         else:
-            self._refuse(Refusal(408, "The request did not arrive in time; send it again."))
+            self.refuse(Refusal(408, "The request did not arrive in time; send it again."))
 
     def _close(self) -> None:
         """Close, after the last byte has gone. A client that is still sending is listened to, so that it can read."""

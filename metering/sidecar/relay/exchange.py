@@ -4,10 +4,9 @@ The order that nothing may change: open record → first byte upstream; answer's
 final record → last byte to the client. No task and no await belongs to a call; it is two protocols and this.
 """
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from metering.core.event import Outcome
+from metering.core.event import Outcome, UsageEvent
 from metering.sidecar.relay.admission import Admitted
 from metering.sidecar.relay.call_record import CallRecord
 from metering.sidecar.relay.problems import Refusal, problem
@@ -21,6 +20,7 @@ if TYPE_CHECKING:  # these three know each other; only types are needed here
 
 REPLAY_BYTES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 64 * 1024
+_SPOOL_FULL = "Calls can't be counted now because the spool is full; free disk space and try again."
 KEEP, CLOSE, RESET = range(3)  # how the client's connection goes on after the answer
 
 
@@ -30,12 +30,17 @@ class Exchange:
     # Defaults live in the class (see `CallRecord`).
     upstream: "UpstreamConnection | None" = None
     client: "Downstream | None"
+    begun = False  # its open record is asked for
     forwarded = False  # an open record is written, or was refused by a full spool, and bytes may go upstream
     request_ended = False
     switched = False  # a tunnel now
-    done = False
+    opened = False  # its open record is in the spool
+    done = False  # it has ended; the last of its answer leaves once its final record is written
+    outcome: Outcome
     drained_from: int | None = None  # response bytes when the client left and reading went on
-    _opened = _retried = False
+    _retried = False
+    _last = b""
+    _ending = 0
     _pending_bytes = 0
     _pending: list[bytes] | None = None  # of the request, waiting for a connection
     _replay: list[bytes] | None = None  # of the request, as long as it could be sent again
@@ -51,7 +56,7 @@ class Exchange:
     # ── the request ───────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, wire: bytes, content: bytes, *, ended: bool) -> None:
-        """Forward the head and what has come of the body. `Refusal` when it can't be counted."""
+        """Have what has come of the request recorded; then it is forwarded: see `recorded_open`."""
         record = self.record
         record.request_bytes = len(wire)
         if content:
@@ -59,22 +64,27 @@ class Exchange:
             record.read_request()
             if ended:
                 record.forget_request()
-        relay = self._relay
-        self._opened = relay.journal.open(record.open_event())
-        if not self._opened and relay.journal.refuses:
-            raise Refusal(503, "Calls can't be counted now because the spool is full; free disk space and try again.")
-        self.forwarded = True
+        self.begun = True
         self.request_ended = ended
-        relay.tally.calls_in_flight += 1
         first = self._head + wire
-        self._replay_bytes = len(first)
-        self._replay = [first] if len(first) <= REPLAY_BYTES_MAX else None
-        upstream = relay.pools[record.route.destination].take(self)
-        if upstream is None:
-            self._hold(first)
-        else:
-            self._attach(upstream)
-            upstream.write(first)
+        self._pending = [first]
+        self._pending_bytes = self._replay_bytes = len(first)
+        if self._replay_bytes <= REPLAY_BYTES_MAX:
+            self._replay = [first]
+        self._relay.journal.open(self)
+
+    def recorded_open(self, recorded: bool) -> None:  # noqa: FBT001 - that is all it tells
+        """The open record is in the spool or, as the spool is full, nowhere: forward, or refuse to."""
+        relay = self._relay
+        if not recorded and relay.journal.refuses:
+            if self.client is not None:
+                self.client.refuse(Refusal(503, _SPOOL_FULL))
+            return
+        self.opened, self.forwarded = recorded, True
+        relay.tally.calls_in_flight += 1
+        upstream = relay.pools[self.record.route.destination].take(self)
+        if upstream is not None:
+            self.attached(upstream)
 
     def send(self, wire: bytes, content: bytes, *, ended: bool) -> None:
         """More of the request's body, or of a tunnel."""
@@ -105,17 +115,14 @@ class Exchange:
             self.client.pause()
 
     def attached(self, upstream: "UpstreamConnection") -> None:
-        """The pool found a connection: send what has waited."""
-        self._attach(upstream)
+        """There is a connection: send what has waited."""
+        self.upstream = upstream
+        upstream.call = self
+        self.record.sent = True
         pending, self._pending, self._pending_bytes = self._pending, None, 0
         upstream.write(b"".join(pending or ()))
         if self.client is not None and not upstream.full:
             self.client.resume()
-
-    def _attach(self, upstream: "UpstreamConnection") -> None:
-        self.upstream = upstream
-        upstream.call = self
-        self.record.sent = True
 
     # ── the answer ────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,6 +181,8 @@ class Exchange:
     def client_left(self) -> None:
         """The client's connection is gone: stop the upstream, or read on to the usage, as the route says."""
         self.client = None
+        if self.done:
+            return
         if self.switched:
             self.abandon()
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
@@ -194,6 +203,8 @@ class Exchange:
 
     def fail(self, status: int, sentence: str) -> None:
         """The upstream can't be had or broke off: a problem body if no answer was passed on yet, else a visible cut."""
+        if self.done:
+            return
         self.abandon()
         if self.record.status is not None:
             self._conclude(Outcome.FAILED, b"", RESET)
@@ -243,24 +254,36 @@ class Exchange:
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────
 
     def _conclude(self, outcome: Outcome, last: bytes, ending: int) -> None:
-        """Write the final record, then let the last bytes go."""
+        """Have the final record written; then the last bytes go: see `recorded_final`."""
         if self.done:
             return
         self.done = True
         self.upstream = None
-        if self.drained_from is not None and outcome is not Outcome.INTERRUPTED:
-            outcome = Outcome.ABORTED
-        sequence, journal = None, self._relay.journal
-        if self.forwarded:
-            event = self.record.final_event(outcome)
-            sequence = journal.final(event, opened=self._opened)
-            self._relay.ended(self, event.outcome)
-        if sequence is not None and journal.waits_for_disk:
-            journal.when_on_disk(sequence, partial(self._release, last, ending))
-        else:
-            self._release(last, ending)
+        self._last, self._ending = last, ending
+        if not self.forwarded:
+            self._release()
+            return
+        drained = self.drained_from is not None and outcome is not Outcome.INTERRUPTED
+        self.outcome = Outcome.ABORTED if drained else outcome
+        self._relay.journal.end(self)
 
-    def _release(self, last: bytes, ending: int) -> None:
+    def recorded_final(self, event: UsageEvent, recorded: bool) -> None:  # noqa: FBT001 - as above
+        """The final record is in the spool, or will be when the disk takes it: let the last bytes go."""
+        self._relay.ended(self, event.outcome)
+        journal = self._relay.journal
+        if recorded and journal.waits_for_disk:
+            journal.when_on_disk(self._release)
+        else:
+            self._release()
+
+    def _release(self) -> None:
         client, self.client = self.client, None
         if client is not None:
-            client.finish(last, ending)
+            client.finish(self._last, self._ending)
+
+    def drop(self) -> None:
+        """Something went wrong in us: end it on both sides as it stands."""
+        self.done = True
+        self.abandon()
+        self._last, self._ending = b"", RESET
+        self._release()

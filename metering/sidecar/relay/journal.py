@@ -1,11 +1,17 @@
-"""Between the relay and the spool: what a spool that can't be written means for traffic.
+"""Between the relay and the spool: the records of one turn of the loop leave in one write.
 
-`open` (default): calls go on and are counted as unmetered. `refuse`: new calls get 503 until there is space.
-A final that can't be written never stops a call that is already running.
+A record for each call and then its bytes costs a system call each time, and each time the caches are cold: with 32
+calls at once the two records of a call took 35 of its 120 µs. So calls queue here, and once the loop has read all
+that was there to read, all their records are made and written together; then the bytes go that waited for them.
+
+What a spool that can't be written means for traffic: `open` (default): calls go on and are counted as unmetered.
+`refuse`: new calls get 503 until there is space. A final that can't be written never stops a call that is running.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from metering.core.event import UsageEvent
 from metering.errors import SpoolError
@@ -14,11 +20,14 @@ from metering.sidecar.logline import log
 from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
+if TYPE_CHECKING:
+    from metering.sidecar.relay.exchange import Exchange
+
 COMPLAIN_SECONDS = 60.0
 
 
 class Journal:
-    """Writes a call's open and final record."""
+    """Writes a call's open and final record, and calls `recorded_open` or `recorded_final` of it in the same turn."""
 
     def __init__(self, spool: SpoolWriter, config: SpoolConfig, tally: Tally) -> None:
         self._spool = spool
@@ -26,9 +35,49 @@ class Journal:
         self.waits_for_disk = config.durability == "power"
         self._tally = tally
         self._complain_at = 0.0
+        self._opening: list[Exchange] = []
+        self._ending: list[Exchange] = []
 
-    def open(self, event: UsageEvent) -> bool:
-        """Record that a call is about to be forwarded; whether the record is in the spool."""
+    def open(self, call: "Exchange") -> None:
+        """Record in this turn that a call is about to be forwarded."""
+        if not self._opening and not self._ending:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._opening.append(call)
+
+    def end(self, call: "Exchange") -> None:
+        """Record in this turn how a call ended."""
+        if not self._opening and not self._ending:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._ending.append(call)
+
+    def flush(self) -> None:
+        """Write what has queued, and let go what waited for it."""
+        opening, ending = self._opening, self._ending
+        if not opening and not ending:
+            return
+        self._opening, self._ending = [], []
+        opening = [call for call in opening if not call.done]  # its client left again: nothing was forwarded
+        opens = [call.record.open_event() for call in opening]
+        finals = [call.record.final_event(call.outcome) for call in ending]
+        written = self._spool.append_turn(opens, finals)
+        for number, call in enumerate(opening):
+            try:
+                call.recorded_open(number < written or self._append_open(opens[number]))
+            except Exception as error:  # noqa: BLE001 - see `_drop`
+                _drop(call, error)
+        written -= len(opens)
+        for number, call in enumerate(ending):
+            event = finals[number]
+            try:
+                call.recorded_final(event, number < written or self._append_final(event, opened=call.opened))
+            except Exception as error:  # noqa: BLE001 - see `_drop`
+                _drop(call, error)
+
+    def when_on_disk(self, callback: Callable[[], None]) -> None:
+        """Call back once all that is written outlives a power loss."""
+        self._spool.on_synced(self._spool.last_sequence, callback)
+
+    def _append_open(self, event: UsageEvent) -> bool:
         try:
             self._spool.append_open(event)
         except (SpoolError, OSError) as error:
@@ -36,10 +85,9 @@ class Journal:
             return False
         return True
 
-    def final(self, event: UsageEvent, *, opened: bool) -> int | None:
-        """Record how a call ended: the record's sequence, or None if it isn't in the spool now."""
+    def _append_final(self, event: UsageEvent, *, opened: bool) -> bool:
         try:
-            return self._spool.append_final(event)
+            self._spool.append_final(event)
         except (SpoolError, OSError) as error:
             # With an open record in the spool the call has a row whatever comes; without one it has none.
             if opened:
@@ -47,11 +95,8 @@ class Journal:
             else:
                 self._tally.unmetered_calls += 1
             self._complain(error)
-            return None
-
-    def when_on_disk(self, sequence: int, callback: Callable[[], None]) -> None:
-        """Call back once the record outlives a power loss."""
-        self._spool.on_synced(sequence, callback)
+            return False
+        return True
 
     def _complain(self, error: Exception) -> None:
         """Say it once a minute: a full disk meets every call."""
@@ -60,3 +105,9 @@ class Journal:
             self._complain_at = now + COMPLAIN_SECONDS
             log("spool_failed", error=str(error), policy="refuse" if self.refuses else "open",
                 unmetered_calls=self._tally.unmetered_calls)  # fmt: skip
+
+
+def _drop(call: "Exchange", error: Exception) -> None:
+    """A mistake of ours in one call must not keep the others of its turn waiting."""
+    log("call_failed", error=type(error).__name__)
+    call.drop()

@@ -113,6 +113,7 @@ class Relay:
         for call in (*self._detached, *(client.call for client in self._clients)):
             if call is not None:
                 call.interrupt()
+        self.journal.flush()
         for pool in self.pools.values():
             pool.close()
         await asyncio.sleep(0)  # the last writes leave

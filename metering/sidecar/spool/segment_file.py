@@ -23,24 +23,35 @@ class SegmentFile:
 
     def append(self, data: bytes) -> None:
         """Write all of `data` or, as far as the disk allows, nothing; `OSError` says it wasn't written."""
-        self.write_rest(data, 0)
-        self.size += len(data)
-
-    def write_rest(self, data: bytes, written: int) -> None:
-        """Write what is missing of `data` behind the `written` bytes of it, else cut those off; `OSError` then."""
+        written = 0
         try:
             while written < len(data):
                 written += os.write(self.fd, data[written:])
         except OSError:
-            self.cut_back()
+            self._cut_back()
             raise
+        self.size += len(data)
+
+    def append_lines(self, data: bytes) -> int:
+        """Write whole lines, as many as the disk takes now; their bytes. The half line behind them is cut off."""
+        try:
+            written = os.write(self.fd, data)
+        except OSError:
+            written = 0
+        if written != len(data):
+            written = data.rfind(b"\n", 0, written) + 1
+            self.size += written
+            self._cut_back()
+        else:
+            self.size += written
+        return written
 
     def discard(self) -> None:
         """Give up a segment that couldn't be begun."""
         os.close(self.fd)
         self.path.unlink(missing_ok=True)
 
-    def cut_back(self) -> None:
+    def _cut_back(self) -> None:
         """Cut off what a failed write left behind the last whole line."""
         try:
             os.ftruncate(self.fd, self.size)

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -105,26 +105,42 @@ class SpoolWriter:
         """Whether the last sync failed or the disk refused a final: a power loss now may cost certainty."""
         return bool(self._sync_failures or self._log.must_rewrite or self._deferred)
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the last record written."""
+        return self._log.last
+
+    def append_turn(self, opens: Sequence[UsageEvent], finals: Sequence[UsageEvent]) -> int:
+        """Append records of many calls in one write, opens first; how many of them are in the file now.
+
+        Never raises. Fewer than all if anything is unusual: append the rest one by one, which says what it is.
+        """
+        opened, ended = [_encode(event) for event in opens], [_encode(event) for event in finals]
+        size = sum(map(len, opened)) + sum(map(len, ended))
+        room = 2 * size + FINAL_BYTES * (len(opened) + len(ended))  # each open is promised a copy and its final
+        if self._deferred or self._log.bytes + self._promised + room > self._room.limit:
+            return 0
+        written = self._log.write_turn(opened, ended)
+        for event, payload in zip(opens[:written], opened, strict=False):
+            self._keep_open(event.event_id.int, payload)
+        for event in finals[: max(0, written - len(opened))]:
+            self._forget_open(event.event_id.int)
+        return written
+
     def append_open(self, event: UsageEvent) -> int:
         """Record that a call is forwarded, or amend that record; its sequence.
 
         `SpoolFull`, `SpoolError`: it was not written.
         """
-        # The usual way makes one call in Python: see `SegmentLog.write`.
         payload = _encode(event)
         key = event.event_id.int
-        former = self._open.get(key)
-        promised = self._promised + len(payload) + FINAL_BYTES
-        if former is not None:
-            promised -= len(former) + FINAL_BYTES
-        elif self._log.bytes + promised + len(payload) > self._room.limit:
+        if key not in self._open:
             self._find_room(payload)
         try:
             sequence = self._log.write(OPEN, payload)
         except OSError as error:
             sequence = self._write_again(OPEN, payload, error, use_reserve=False)
-        self._open[key] = payload
-        self._promised = promised
+        self._keep_open(key, payload)
         if self._deferred:
             self._write_deferred()
         return sequence
@@ -137,21 +153,19 @@ class SpoolWriter:
         """
         payload = _encode(event)
         key = event.event_id.int
-        former = self._open.get(key)
-        if former is None and self._log.bytes + self._promised + 2 * len(payload) + FINAL_BYTES > self._room.limit:
+        opened = key in self._open
+        if not opened:
             self._find_room(payload)
         try:
             sequence = self._log.write(FINAL, payload)
         except OSError as error:
             try:
-                sequence = self._write_again(FINAL, payload, error, use_reserve=former is not None)
+                sequence = self._write_again(FINAL, payload, error, use_reserve=opened)
             except SpoolError:
-                if former is not None:
+                if opened:
                     self._defer(key, payload)
                 raise
-        if former is not None:
-            del self._open[key]
-            self._promised -= len(former) + FINAL_BYTES
+        self._forget_open(key)
         if self._deferred:
             self._deferred.pop(key, None)
             self._write_deferred()
@@ -222,6 +236,16 @@ class SpoolWriter:
         finally:
             self._release()
 
+    def _keep_open(self, key: int, payload: bytes) -> None:
+        self._forget_open(key)
+        self._open[key] = payload
+        self._promised += len(payload) + FINAL_BYTES
+
+    def _forget_open(self, key: int) -> None:
+        former = self._open.pop(key, None)
+        if former is not None:
+            self._promised -= len(former) + FINAL_BYTES
+
     def _begin(self) -> None:
         found = self._found = recover(self._directory)
         self._source_id = settle_source_id(self._directory, found.source_id, emptied=found.next_sequence == 1)
@@ -253,7 +277,9 @@ class SpoolWriter:
         self._lock_fd = -1
 
     def _find_room(self, payload: bytes) -> None:
-        if self._room.find(self._promised + 2 * len(payload) + FINAL_BYTES, self._log.bytes):
+        """See that there is room for the record of a new call, for its copies and for its final; else `SpoolFull`."""
+        wanted = self._promised + 2 * len(payload) + FINAL_BYTES
+        if self._log.bytes + wanted <= self._room.limit or self._room.find(wanted, self._log.bytes):
             return
         self._refused += 1
         used, most = self._room.used(self._log.bytes), self._room.max_bytes
@@ -304,7 +330,7 @@ class SpoolWriter:
                 except SpoolError:
                     return
             del self._deferred[key]
-            self._promised -= len(self._open.pop(key)) + FINAL_BYTES
+            self._forget_open(key)
 
     def _take_job(self) -> SyncJob:
         if self._log.must_rewrite:
