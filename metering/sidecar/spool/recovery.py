@@ -4,11 +4,13 @@ A segment begins with copies of all calls then open, so the newest one tells eve
 only where the newest one's beginning is damaged or was never written to its end.
 """
 
+import os
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
+from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.quarantine import set_aside
 from metering.sidecar.spool.scan import Damage, Harm, scan_segment
 from metering.sidecar.spool.segment import (
@@ -43,7 +45,7 @@ class Found(msgspec.Struct):
     cut_bytes: int
 
 
-def recover(directory: Path) -> Found:
+def recover(directory: Path, disk: Disk) -> Found:
     """Read the newest segments, cut a torn tail, keep what is damaged in quarantine.
 
     The caller holds the directory's lock. `OSError` if the directory can't be read.
@@ -52,7 +54,7 @@ def recover(directory: Path) -> Found:
     found = Found(_next_boot(segments), 0, {}, None, 0, 0)
     open_payloads: dict[bytes, bytes] = {}
     for segment in _needed(segments):
-        _read_segment(directory, segment, found, open_payloads)
+        _read_segment(disk, segment, found, open_payloads)
         found.last_sequence = max(found.last_sequence, first_sequence_of(segment) - 1)
     for key, payload in open_payloads.items():
         if event_id := event_id_of(key):
@@ -113,10 +115,10 @@ def _needed(segments: list[Path]) -> list[Path]:
     return needed[::-1]
 
 
-def _read_segment(directory: Path, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
+def _read_segment(disk: Disk, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
     for item in scan_segment(segment):
         if isinstance(item, Damage):
-            _set_aside(directory, segment, item, found)
+            _set_aside(disk, segment, item, found)
             continue
         found.last_sequence = max(found.last_sequence, item.sequence)
         if header := parse_header(item):
@@ -125,13 +127,12 @@ def _read_segment(directory: Path, segment: Path, found: Found, open_payloads: d
             found.corrupt_records += 1
 
 
-def _set_aside(directory: Path, segment: Path, damage: Damage, found: Found) -> None:
+def _set_aside(disk: Disk, segment: Path, damage: Damage, found: Found) -> None:
     torn = damage.harm is Harm.TORN
     try:
-        set_aside(directory, segment, damage.offset, damage.harm, damage.data)
+        set_aside(disk, segment, damage.offset, damage.harm, damage.data)
         if torn:
-            with segment.open("rb+") as file:
-                file.truncate(damage.offset)
+            _cut(disk, segment, damage.offset)
     except OSError:
         # A full disk or a read-only file must not stop traffic: the bytes stay where they are, readers step
         # over them, and nothing is ever appended behind them.
@@ -140,6 +141,14 @@ def _set_aside(directory: Path, segment: Path, damage: Damage, found: Found) -> 
         found.cut_bytes += len(damage.data)
     else:
         found.corrupt_records += 1
+
+
+def _cut(disk: Disk, segment: Path, offset: int) -> None:
+    fd = disk.open(segment, os.O_WRONLY)
+    try:
+        disk.ftruncate(fd, offset)
+    finally:
+        disk.close(fd)
 
 
 def _apply(record: Record, open_payloads: dict[bytes, bytes]) -> bool:

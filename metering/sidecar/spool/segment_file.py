@@ -3,23 +3,25 @@
 import os
 from pathlib import Path
 
+from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.segment import segment_path
 
 
 class SegmentFile:
     """The segment being written. A half line never precedes a good one."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, disk: Disk, path: Path, fd: int) -> None:
+        self._disk = disk
         self.path = path
         self.fd = fd
         self.size = 0
         self.broken = False  # ends in a half line that couldn't be cut: nothing may follow it
 
     @classmethod
-    def create(cls, directory: Path, first_sequence: int) -> "SegmentFile":
+    def create(cls, disk: Disk, directory: Path, first_sequence: int) -> "SegmentFile":
         """A new empty segment; `OSError` if it can't be made or exists."""
         path = segment_path(directory, first_sequence)
-        return cls(path, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+        return cls(disk, path, disk.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL))
 
     def append(self, data: bytes) -> None:
         """Write all of `data` or, as far as the disk allows, nothing; `OSError` says it wasn't written."""
@@ -30,19 +32,19 @@ class SegmentFile:
         """Write what is missing of `data` behind the `written` bytes of it, else cut those off; `OSError` then."""
         try:
             while written < len(data):
-                written += os.write(self.fd, data[written:])
+                written += self._disk.write(self.fd, data[written:])
         except OSError:
             self.cut_back()
             raise
 
     def discard(self) -> None:
         """Give up a segment that couldn't be begun."""
-        os.close(self.fd)
-        self.path.unlink(missing_ok=True)
+        self._disk.close(self.fd)
+        self._disk.unlink(self.path)
 
     def cut_back(self) -> None:
         """Cut off what a failed write left behind the last whole line."""
         try:
-            os.ftruncate(self.fd, self.size)
+            self._disk.ftruncate(self.fd, self.size)
         except OSError:
             self.broken = True

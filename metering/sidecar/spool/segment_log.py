@@ -3,13 +3,13 @@
 It raises `OSError` as the disk does; what that means for a call is the writer's matter (`spool.py`).
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from uuid import UUID
 from zlib import crc32
 
 from metering.errors import SpoolError
+from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.group_sync import SyncJob
 from metering.sidecar.spool.scan import scan_segment
 from metering.sidecar.spool.segment import (
@@ -35,7 +35,12 @@ class SegmentLog:
     """Appends records, each under the next sequence. `carry` gives the JSON of all calls open now."""
 
     def __init__(
-        self, directory: Path, directory_fd: int, segment_bytes: int, carry: Callable[[], Iterable[bytes]]
+        self,
+        disk: Disk,
+        directory: Path,
+        directory_fd: int,
+        segment_bytes: int,
+        carry: Callable[[], Iterable[bytes]],
     ) -> None:
         self.last = 0  # sequence of the last record written
         self.synced = 0  # sequence up to which all records are on the disk
@@ -43,6 +48,8 @@ class SegmentLog:
         self.rotations = 0
         self.dirty = False  # something was written since the last job was taken
         self.wake: Callable[[], None] | None = None  # called when it becomes dirty
+        self._disk = disk
+        self._write = disk.write
         self._directory = directory
         self._directory_fd = directory_fd
         self._segment_bytes = segment_bytes
@@ -79,7 +86,7 @@ class SegmentLog:
         if active is None or active.size + size > self._limit or size > LINE_BYTES_MAX:
             return self._write_elsewhere(kind, payload)
         try:
-            written = os.write(active.fd, line)
+            written = self._write(active.fd, line)
         except OSError:
             active.cut_back()
             raise
@@ -121,7 +128,7 @@ class SegmentLog:
         lines += [encode_line(first + 1 + at, kind, payload) for at, (kind, payload) in enumerate(records)]
         self._next = first + len(lines)
         self._copies += len(lines)
-        segment = SegmentFile.create(self._directory, first)
+        segment = SegmentFile.create(self._disk, self._directory, first)
         try:
             segment.append(b"".join(lines))
         except OSError:
@@ -159,8 +166,8 @@ class SegmentLog:
         names_fd = self._directory_fd if self._names_changed else None
         self._names_changed = self.dirty = False
         if self.must_rewrite:  # while finals of a failed sync are not written anew, no later sync covers them
-            return SyncJob(fds, sealed, names_fd, self.synced)
-        job = SyncJob(fds, sealed, names_fd, self.last, self._finals, self._finals_dropped)
+            return SyncJob(self._disk, fds, sealed, names_fd, self.synced)
+        job = SyncJob(self._disk, fds, sealed, names_fd, self.last, self._finals, self._finals_dropped)
         self._finals, self._finals_dropped = [], False
         return job
 
@@ -169,7 +176,7 @@ class SegmentLog:
         never written or synced again.
         """
         for fd in job.sealed:
-            os.close(fd)
+            self._disk.close(fd)
         if not failed:
             self.synced = max(self.synced, job.upto)
             return
@@ -178,17 +185,17 @@ class SegmentLog:
         self._names_changed = self._names_changed or job.directory_fd is not None
         self.must_rewrite = True
         for fd in self._sealed:
-            os.close(fd)
+            self._disk.close(fd)
         self._sealed = []
         if self._active is not None:
-            os.close(self._active.fd)
+            self._disk.close(self._active.fd)
             self._active = None
 
     def close(self) -> None:
         """Close all files, synced or not."""
         self.seal()
         for fd in self._sealed:
-            os.close(fd)
+            self._disk.close(fd)
         self._sealed = []
 
     def _write_elsewhere(self, kind: bytes, payload: bytes) -> int:

@@ -4,7 +4,6 @@ One writer per directory and per process, used from one thread. A call's *open* 
 its *final* is written, so memory is bounded by the calls in flight. Nothing here waits for a sync.
 """
 
-import os
 import time
 import uuid
 from asyncio import AbstractEventLoop
@@ -16,6 +15,7 @@ import msgspec
 
 from metering.core.event import UsageEvent
 from metering.errors import SpoolError, SpoolFull
+from metering.sidecar.spool.disk import DISK, Disk
 from metering.sidecar.spool.group_sync import GroupSync, SyncJob, run_job
 from metering.sidecar.spool.lock import lock_directory
 from metering.sidecar.spool.recovery import Found, recover
@@ -53,14 +53,21 @@ class SpoolWriter:
     """Appends one worker's records. Made by `open`."""
 
     def __init__(
-        self, directory: Path, lock_fd: int, segment_bytes: int, max_bytes: int, clock: Callable[[], float]
+        self,
+        disk: Disk,
+        directory: Path,
+        lock_fd: int,
+        segment_bytes: int,
+        max_bytes: int,
+        clock: Callable[[], float],
     ) -> None:
+        self._disk = disk
         self._directory = directory
         self._lock_fd = lock_fd
         self._source_id = UUID(int=0)
         self._open: dict[int, bytes] = {}  # event id → JSON of its last open record
         self._promised = 0  # bytes: a copy of each open record (rotation carries them), and their finals
-        self._log = SegmentLog(directory, lock_fd, segment_bytes, self._open.values)
+        self._log = SegmentLog(disk, directory, lock_fd, segment_bytes, self._open.values)
         self._room = Room(directory, max_bytes, clock)
         self._deferred: dict[int, bytes] = {}  # event id → JSON of a final that the disk refused
         self._waiting: list[tuple[int, Callable[[], None]]] = []
@@ -78,13 +85,14 @@ class SpoolWriter:
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        disk: Disk = DISK,
     ) -> "SpoolWriter":
         """Lock and recover the spool in `directory`: afterwards every call of a former run has its final.
 
         `SpoolLocked` or `SpoolError`, with what to do. On a full disk it opens all the same, and appends raise
         `SpoolFull` until there is space. `clock` gives seconds.
         """
-        writer = cls(directory, lock_directory(directory), segment_bytes, max_bytes, clock)
+        writer = cls(disk, directory, lock_directory(directory, disk), segment_bytes, max_bytes, clock)
         try:
             writer._begin()
         except OSError as error:
@@ -223,8 +231,10 @@ class SpoolWriter:
             self._release()
 
     def _begin(self) -> None:
-        found = self._found = recover(self._directory)
-        self._source_id = settle_source_id(self._directory, found.source_id, emptied=found.next_sequence == 1)
+        found = self._found = recover(self._directory, self._disk)
+        self._source_id = settle_source_id(
+            self._disk, self._directory, found.source_id, emptied=found.next_sequence == 1
+        )
         self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4())
         self._open.update((event_id.int, payload) for event_id, payload in found.open_payloads.items())
         self._promised = sum(len(payload) + FINAL_BYTES for payload in self._open.values())
@@ -249,7 +259,7 @@ class SpoolWriter:
 
     def _release(self) -> None:
         self._log.close()
-        os.close(self._lock_fd)
+        self._disk.close(self._lock_fd)
         self._lock_fd = -1
 
     def _find_room(self, payload: bytes) -> None:
