@@ -23,10 +23,11 @@ from metering.sidecar.logline import log
 from metering.sidecar.ship.pause import Stop, Trouble, stopped_by_signals
 from metering.sidecar.ship.retire import Retention
 from metering.sidecar.ship.status import ShipStatus, ShipTotals, write_status
+from metering.sidecar.spool.disk import sync_file
 from metering.sidecar.spool.lock import lock_for_shipping
 from metering.sidecar.spool.quarantine import set_aside
 from metering.sidecar.spool.reader import Batch, SpoolReader
-from metering.sidecar.spool.segment import spool_error
+from metering.sidecar.spool.segment import list_segments, spool_error
 from metering.sidecar.spool.source_id import read_source_id
 
 QUIET_SECONDS = 0.2  # how often a spool without much traffic is looked at
@@ -186,6 +187,7 @@ class _Spool:
         self._attempt: tuple[int, int] | None = None  # position and size of a batch whose outcome nobody told
         self._reader: SpoolReader | None = None
         self._unkept: set[Path] = set()  # segments with damage that couldn't be copied to quarantine
+        self._unsynced: Path | None = None  # a segment whose sync failed
         self._shipped_at = self._status_at = 0.0
 
     def ship(self, books: Books) -> bool:
@@ -279,6 +281,17 @@ class _Spool:
         return records
 
     def _retire(self, segments: list[Path]) -> None:
+        if not segments:
+            return
+        # The next one says which calls are open: after a power loss the old ones must not be gone and it not there.
+        needed = next(path for path in list_segments(self._directory) if path > segments[-1])
+        if needed == self._unsynced:
+            return  # never synced again: its writer, who has failed as well, begins another
+        try:
+            sync_file(self._retention.disk, needed)
+        except OSError:
+            self._unsynced = needed
+            raise
         self._retention.retire(self._directory, segments, self._unkept)
         self.totals.segments_retired += len(segments)
 

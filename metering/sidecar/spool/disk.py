@@ -5,6 +5,7 @@ What only reads goes its usual way, since a crash changes nothing about it.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -66,12 +67,13 @@ def sync_file(disk: Disk, path: Path) -> None:
 
 def make_directory(disk: Disk, directory: Path) -> None:
     """Create `directory`, and those it lies in, so that a power loss leaves no durable file without its way to it."""
-    if directory.is_dir():
-        return
-    make_directory(disk, directory.parent)
-    try:
-        disk.mkdir(directory)
-    except FileExistsError:
-        if not directory.is_dir():
-            raise
-    sync_directory(disk, directory.parent)
+    if not directory.is_dir():
+        if not directory.parent.exists():
+            make_directory(disk, directory.parent)
+        try:
+            disk.mkdir(directory)
+        except FileExistsError:
+            if not directory.is_dir():
+                raise
+    with suppress(PermissionError):  # one may enter a folder that one may not read
+        sync_directory(disk, directory.parent)  # in any case: who made it may have died before this

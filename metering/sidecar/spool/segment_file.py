@@ -6,6 +6,8 @@ from pathlib import Path
 from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.segment import segment_path
 
+UNNAMED = ".new"
+
 
 class SegmentFile:
     """The segment being written. A half line never precedes a good one."""
@@ -18,10 +20,23 @@ class SegmentFile:
         self.broken = False  # ends in a half line that couldn't be cut: nothing may follow it
 
     @classmethod
-    def create(cls, disk: Disk, directory: Path, first_sequence: int) -> "SegmentFile":
-        """A new empty segment; `OSError` if it can't be made or exists."""
+    def create(cls, disk: Disk, directory: Path, first_sequence: int, data: bytes) -> "SegmentFile":
+        """A new segment that begins with `data`; `OSError` if it can't be made.
+
+        It gets its name last: a reader that saw one come and go again would be done with the segment before it,
+        which is still written to.
+        """
         path = segment_path(directory, first_sequence)
-        return cls(disk, path, disk.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL))
+        unnamed = path.with_suffix(UNNAMED)
+        segment = cls(disk, path, disk.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC))
+        try:
+            segment.append(data)
+            disk.rename(unnamed, path)
+        except OSError:
+            disk.close(segment.fd)
+            disk.unlink(unnamed)
+            raise
+        return segment
 
     def append(self, data: bytes) -> None:
         """Write all of `data` or, as far as the disk allows, nothing; `OSError` says it wasn't written."""
@@ -36,11 +51,6 @@ class SegmentFile:
         except OSError:
             self.cut_back()
             raise
-
-    def discard(self) -> None:
-        """Give up a segment that couldn't be begun."""
-        self._disk.close(self.fd)
-        self._disk.unlink(self.path)
 
     def cut_back(self) -> None:
         """Cut off what a failed write left behind the last whole line."""

@@ -114,8 +114,7 @@ class SegmentLog:
     def rotate(self) -> SegmentFile:
         """Begin a new segment with copies of what must not be forgotten; seal the old one.
 
-        All copies go out in one write. If that fails the old segment stays the active one, and the sequences
-        are not used again: a reader may have seen them.
+        If it can't be begun the old segment stays the active one.
         """
         finals = self._read_finals() if self.must_rewrite else []
         opens = list(self._carry())
@@ -128,12 +127,7 @@ class SegmentLog:
         lines += [encode_line(first + 1 + at, kind, payload) for at, (kind, payload) in enumerate(records)]
         self._next = first + len(lines)
         self._copies += len(lines)
-        segment = SegmentFile.create(self._disk, self._directory, first)
-        try:
-            segment.append(b"".join(lines))
-        except OSError:
-            segment.discard()
-            raise
+        segment = SegmentFile.create(self._disk, self._directory, first, b"".join(lines))
         self.seal()
         self._active = segment
         # A carry larger than a segment must not make every record rotate.

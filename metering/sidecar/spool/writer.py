@@ -8,6 +8,7 @@ import time
 import uuid
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -60,6 +61,7 @@ class SpoolWriter:
         segment_bytes: int,
         max_bytes: int,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._disk = disk
         self._directory = directory
@@ -69,6 +71,7 @@ class SpoolWriter:
         self._promised = 0  # bytes: a copy of each open record (rotation carries them), and their finals
         self._log = SegmentLog(disk, directory, lock_fd, segment_bytes, self._open.values)
         self._room = Room(directory, max_bytes, clock)
+        self._wall_clock = wall_clock
         self._deferred: dict[int, bytes] = {}  # event id → JSON of a final that the disk refused
         self._waiting: list[tuple[int, Callable[[], None]]] = []
         self._loop: AbstractEventLoop | None = None
@@ -85,14 +88,15 @@ class SpoolWriter:
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         disk: Disk = DISK,
     ) -> "SpoolWriter":
         """Lock and recover the spool in `directory`: afterwards every call of a former run has its final.
 
         `SpoolLocked` or `SpoolError`, with what to do. On a full disk it opens all the same, and appends raise
-        `SpoolFull` until there is space. `clock` gives seconds.
+        `SpoolFull` until there is space. `clock` gives seconds, `wall_clock` those since 1970.
         """
-        writer = cls(disk, directory, lock_directory(directory, disk), segment_bytes, max_bytes, clock)
+        writer = cls(disk, directory, lock_directory(directory, disk), segment_bytes, max_bytes, clock, wall_clock)
         try:
             writer._begin()
         except OSError as error:
@@ -231,7 +235,7 @@ class SpoolWriter:
             self._release()
 
     def _begin(self) -> None:
-        found = self._found = recover(self._directory, self._disk)
+        found = self._found = recover(self._directory, self._disk, self._wall_clock())
         self._source_id = settle_source_id(
             self._disk, self._directory, found.source_id, emptied=found.next_sequence == 1
         )
@@ -249,11 +253,10 @@ class SpoolWriter:
             self._room.look(self._log.bytes)
             return  # traffic must flow on a full disk too; the first append that finds space begins the segment
         self._write_deferred()
-        try:
-            # The start of the new sequences is on the disk before any of them is used: see `segment`.
+        with suppress(SpoolError):  # degraded: what was written was written anew
             self.sync()
-        except SpoolError:
-            self._sync_failures = max(1, self._sync_failures)  # degraded; what was written was written anew
+        if not found.synced:
+            self._sync_failures = max(1, self._sync_failures)  # degraded: a power loss may still cost finals
         self._room.hold()
         self._room.look(self._log.bytes)
 
