@@ -26,8 +26,8 @@ class File:
     def __init__(self, durable: bytes = b"") -> None:
         self.durable = durable
         self.pending: list[tuple[int, bytes | None]] = []  # offset and data; None: cut there
-        self.untold: set[int] = set()  # descriptors that have yet to hear of a failed sync
-        self.told: set[int] = set()  # and those that have: they must not sync it again
+        self.failed = False  # a sync failed: each descriptor is told once, and would be told next that all is well
+        self.told: set[int] = set()
 
     def settle(self) -> None:
         """All of it is on the disk."""
@@ -132,6 +132,7 @@ class SimulatedDisk:
                 self._restore(node, path / name)
             else:
                 node.lose(self._dice)
+                node.failed = False
                 (path / name).write_bytes(node.durable)
 
     # ── operations ────────────────────────────────────────────────────────────────────────────────────
@@ -184,7 +185,6 @@ class SimulatedDisk:
             os.close(fd)
         if isinstance(node, File):
             node.told.discard(fd)
-            node.untold.discard(fd)
 
     def _write(self, fd: int, data: bytes) -> int:
         ends, file = self._step(), self._fds[fd]
@@ -216,10 +216,9 @@ class SimulatedDisk:
         assert isinstance(file, File)
         assert fd not in file.told, "a failed sync is tried again on the same file"
         if not ends and self._dice.random() < 3 * self.fault_rate:
-            file.lose(self._dice)  # the kernel forgets what it could not write, and tells each descriptor once
-            file.untold |= {number for number, node in self._fds.items() if node is file}
-        if fd in file.untold:
-            file.untold.discard(fd)
+            file.lose(self._dice)  # the kernel forgets what it could not write, and shows it still
+            file.failed = True
+        if file.failed:
             file.told.add(fd)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if ends:

@@ -81,6 +81,7 @@ class World:
         self.calls: list[Call] = []
         self.lost_power = False
         self.now = 0.0
+        self.first_sequence = 0  # of this life
         self.retention = Retention(self.dice.choice([0.0, 3600.0]), self.disk.disk)
         self.shipper: _Spool | None = None
 
@@ -122,6 +123,7 @@ class World:
             wall_clock=lambda: 1_790_000_000 + self.now,
             disk=self.disk.disk,
         )
+        self.first_sequence = writer._log.last + 1
         if not writer.degraded:
             for call in self.calls:
                 call.open_kept = call.open_kept or call.open_sequence is not None
@@ -187,17 +189,18 @@ class World:
     def sync_slowly(self, writer: SpoolWriter) -> None:
         """As the thread does it: appends go on while it runs."""
         job = writer._take_job()
-        self.begin(writer)
+        with contextlib.suppress(SpoolError):
+            self.begin(writer)
         error = run_job(job)
-        self.begin(writer)
+        with contextlib.suppress(SpoolError):
+            self.begin(writer)
         writer._take_back(job, error)
 
     def note_synced(self, writer: SpoolWriter) -> None:
+        synced = range(self.first_sequence, writer._log.synced + 1)
         for call in self.calls:
-            if call.open_sequence is not None and call.open_sequence <= writer._log.synced:
-                call.open_kept = True
-            if call.final_sequence is not None and call.final_sequence <= writer._log.synced:
-                call.final_kept = True
+            call.open_kept = call.open_kept or call.open_sequence in synced
+            call.final_kept = call.final_kept or call.final_sequence in synced
 
     def ship(self) -> None:
         if self.shipper is None:

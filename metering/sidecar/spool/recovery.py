@@ -126,12 +126,13 @@ def _next_boot(segments: list[Path], now: float) -> int:
 
 def _sync_newest(disk: Disk, segments: list[Path]) -> bool:
     """Make durable what a killed writer had no time to; nobody else would. False if the disk refuses."""
-    try:
-        for segment in segments[-UNSYNCED_SEGMENTS_MAX:]:
+    synced = True
+    for segment in segments[-UNSYNCED_SEGMENTS_MAX:]:
+        try:
             sync_file(disk, segment)
-    except OSError:
-        return False
-    return True
+        except OSError:
+            synced = False
+    return synced
 
 
 def _read_segment(disk: Disk, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
