@@ -79,8 +79,8 @@ class RefusingSpool(SpoolWriter):
 
     full = ""
 
-    def append_turn(self, opens: Sequence[UsageEvent], finals: Sequence[UsageEvent]) -> int:
-        return 0 if self.full else super().append_turn(opens, finals)
+    def append_turn(self, events: Sequence[UsageEvent], opened: int) -> int:
+        return 0 if self.full else super().append_turn(events, opened)
 
     def append_open(self, event: UsageEvent) -> int:
         if "open" in self.full:

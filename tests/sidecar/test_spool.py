@@ -1,6 +1,7 @@
 """The writer: what it appends is there, once, in order; rotation, syncing, locking."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,15 @@ from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
 from metering.errors import SpoolError, SpoolFull, SpoolLocked
 from metering.sidecar.spool.recovery import read_checkpoint
-from metering.sidecar.spool.segment import BOOT_SEQUENCES, HEADER, OPEN, first_sequence_of, list_segments
+from metering.sidecar.spool.segment import (
+    BOOT_EPOCH,
+    BOOT_SEQUENCES,
+    BOOTS_MAX,
+    HEADER,
+    OPEN,
+    first_sequence_of,
+    list_segments,
+)
 from metering.sidecar.spool.writer import SpoolWriter
 from tests.sidecar.spool_calls import finals, finished, numbers, opened, records, start_python
 
@@ -47,15 +56,18 @@ def test_a_call_without_final_becomes_interrupted_at_the_next_start(tmp_path: Pa
 
 
 def test_sequences_never_go_back_over_restarts(tmp_path: Path) -> None:
-    last = 0
-    for start in range(4):
-        writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL)
+    now = BOOT_EPOCH + 1000.0
+    last, boots = 0, []
+    for start, step in enumerate([0, 60, -3600, 0, 1e12, 1e12, -2e12, 1]):  # the clock may be set to anything
+        now += step
+        writer = SpoolWriter.open(tmp_path, segment_bytes=SMALL, wall_clock=partial(float, now))
         sequence = writer.append_final(finished(start))
         # A power loss may have cost records that were shipped: their sequences must not come again.
-        assert sequence >= start * BOOT_SEQUENCES > last - 100
-        assert sequence > last
+        boots.append(sequence // BOOT_SEQUENCES)
+        assert last < sequence < 1 << 63  # what Postgres holds
         last = sequence
         writer.close()
+    assert boots == [0, 1060, 1061, 1062, BOOTS_MAX, BOOTS_MAX + 1, BOOTS_MAX + 2, BOOTS_MAX + 3]
     ordered = [record.sequence for record in records(tmp_path)]
     assert ordered == sorted(set(ordered))
 

@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -280,79 +279,3 @@ def test_a_full_disk_refuses_opens_writes_finals_and_recovers(tmp_path: Path) ->
     assert len(told["found"]) == len(set(told["found"]))
     assert set(range(100, told["last"] - 1)) < set(told["found"])
     assert (told["open"], told["deferred"]) == (0, 0)
-
-
-SCENARIO = """
-import sys
-from pathlib import Path
-from metering.errors import SpoolError
-from metering.sidecar.spool.writer import SpoolWriter
-from tests.sidecar.spool_calls import opened, finished
-writer = SpoolWriter.open(Path(sys.argv[1]), segment_bytes=1200)
-def attempt(word, number, append, event):
-    print("try", number, flush=True)
-    try:
-        append(event)
-        print(word, number, flush=True)
-    except SpoolError:
-        pass
-def sync():
-    try:
-        writer.sync()
-    except SpoolError:
-        pass
-for number in range(8):
-    attempt("open", number, writer.append_open, opened(number))
-    if number % 3:
-        attempt("final", number, writer.append_final, finished(number))
-    sync()
-writer.close()
-"""
-INJECTIONS = [
-    "fdatasync:error=EIO:when=2",
-    "fdatasync:error=EIO:when=3+",
-    "fdatasync:signal=KILL:when=4",
-    "fsync:error=EIO:when=2+2",
-    "fsync:signal=KILL:when=3",
-    "openat:error=ENOSPC:when=6",
-    "write:error=EIO:when=5 ftruncate:error=EIO",
-    "write:error=ENOSPC:when=5",
-    "write:error=EIO:when=4+3",
-    "write:signal=KILL:when=6",
-]
-
-
-@pytest.mark.parametrize("injection", INJECTIONS)
-def test_a_system_call_that_fails_costs_no_call(tmp_path: Path, injection: str) -> None:
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed: it makes chosen system calls fail")
-    spool = tmp_path / "worker-0"
-    SpoolWriter.open(spool).close()
-    names = ",".join(part.split(":")[0] for part in injection.split())
-    # Only what touches this spool: its folder, and the segments of this start and the rotations after it.
-    first = 1 << 32
-    paths = [spool, *(spool / f"{first + at:020d}.seg" for at in range(60))]
-    watched = [word for path in paths for word in ("-P", str(path))]
-    log = tmp_path / "strace"
-    injected = [word for part in injection.split() for word in ("-e", f"inject={part}")]
-    command = ["strace", "-f", "-qq", "-o", str(log), *watched, "-e", f"trace={names}", *injected]
-    run = subprocess.run(
-        [*command, sys.executable, "-c", SCENARIO, str(spool)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if "ptrace" in run.stderr:
-        pytest.skip("strace may not trace here")
-    assert "Traceback" not in run.stderr
-    assert "(INJECTED)" in log.read_text() or run.returncode == -signal.SIGKILL
-    told: dict[str, set[int]] = {"try": set(), "open": set(), "final": set()}
-    for line in run.stdout.splitlines():
-        word, number = line.split()
-        told[word].add(int(number))
-    assert told["try"]
-    SpoolWriter.open(spool).close()
-    rows = finals(spool)
-    completed = {number for number, row in zip(numbers(rows), rows, strict=True) if row.outcome is Outcome.COMPLETED}
-    assert told["open"] - set(numbers(rows)) == set(), "lost"
-    assert told["final"] - completed == set(), "lost the truth about"
-    assert set(numbers(rows)) - told["try"] == set(), "unexpected"
-    by_id = {row.event_id: row for row in rows}
-    assert all(by_id[row.event_id] == row for row in rows), "two truths"

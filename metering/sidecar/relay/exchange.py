@@ -261,6 +261,7 @@ class Exchange:
         self.upstream = None
         self._last, self._ending = last, ending
         if not self.forwarded:
+            self._relay.journal.forget(self)
             self._release()
             return
         drained = self.drained_from is not None and outcome is not Outcome.INTERRUPTED

@@ -58,24 +58,28 @@ class Journal:
         else:
             asyncio.get_running_loop().call_soon(self.flush)
 
+    def forget(self, call: "Exchange") -> None:
+        """Don't record the opening of a call that ended before it was forwarded."""
+        if call in self._opening:
+            self._opening.remove(call)
+
     def flush(self) -> None:
         """Write what has queued, and let go what waited for it."""
         opening, ending = self._opening, self._ending
+        self._opening, self._ending = [], []
         if not opening and not ending:
             return
-        self._opening, self._ending = [], []
-        opening = [call for call in opening if not call.done]  # its client left again: nothing was forwarded
-        opens = [call.record.open_event() for call in opening]
-        finals = [call.record.final_event(call.outcome) for call in ending]
-        written = self._spool.append_turn(opens, finals)
+        events = [call.record.open_event() for call in opening]
+        events += [call.record.final_event(call.outcome) for call in ending]
+        opened = len(opening)
+        written = self._spool.append_turn(events, opened)
         for number, call in enumerate(opening):
             try:
-                call.recorded_open(number < written or self._append_open(opens[number]))
+                call.recorded_open(number < written or self._append_open(events[number]))
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
-        written -= len(opens)
-        for number, call in enumerate(ending):
-            event = finals[number]
+        for number, call in enumerate(ending, opened):
+            event = events[number]
             try:
                 call.recorded_final(event, number < written or self._append_final(event, opened=call.opened))
             except Exception as error:  # noqa: BLE001 - see `_drop`

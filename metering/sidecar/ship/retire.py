@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from metering.sidecar.spool.quarantine import QUARANTINE, sync_directory
+from metering.sidecar.spool.disk import DISK, Disk, make_directory, sync_directory
+from metering.sidecar.spool.quarantine import QUARANTINE
 from metering.sidecar.spool.segment import list_segments
 
 SHIPPED = "shipped"
@@ -17,21 +18,22 @@ class Retention(msgspec.Struct, frozen=True):
     """
 
     seconds: float = 0.0
+    disk: Disk = DISK
 
     def retire(self, directory: Path, segments: list[Path], unkept: set[Path]) -> None:
         """Take `segments` out of the spool; those `unkept` hold damage that is nowhere else, they are never deleted."""
         if not segments:
             return
         # The names of the later segments first: after a power loss the old ones must not be gone and the new not there.
-        sync_directory(directory)
+        sync_directory(self.disk, directory)
         for segment in segments:
             if segment in unkept:
-                _move(segment, directory / QUARANTINE)
+                _move(self.disk, segment, directory / QUARANTINE)
             elif self.seconds > 0:
-                _move(segment, directory / SHIPPED)
+                _move(self.disk, segment, directory / SHIPPED)
             else:
-                segment.unlink(missing_ok=True)
-        sync_directory(directory)
+                self.disk.unlink(segment)
+        sync_directory(self.disk, directory)
 
     def prune(self, directory: Path) -> None:
         """Delete kept segments whose time is over."""
@@ -43,6 +45,6 @@ class Retention(msgspec.Struct, frozen=True):
                 segment.unlink(missing_ok=True)
 
 
-def _move(segment: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    segment.rename(folder / segment.name)
+def _move(disk: Disk, segment: Path, folder: Path) -> None:
+    make_directory(disk, folder)
+    disk.rename(segment, folder / segment.name)

@@ -7,8 +7,10 @@ whatever dies in between, the next attempt reads the position and goes on from t
 import os
 import socket
 import time
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,15 +18,16 @@ import msgspec
 from metering.core.event import UsageEvent
 from metering.errors import ConfigError, LedgerUnavailable, MeteringError, SpoolError
 from metering.ledger.engine import Engine, connect, transaction
-from metering.ledger.events import ship_batch, source_position
+from metering.ledger.events import ShipResult, ship_batch, source_position
 from metering.sidecar.logline import log
 from metering.sidecar.ship.pause import Stop, Trouble, stopped_by_signals
 from metering.sidecar.ship.retire import Retention
 from metering.sidecar.ship.status import ShipStatus, ShipTotals, write_status
+from metering.sidecar.spool.disk import sync_file
 from metering.sidecar.spool.lock import lock_for_shipping
 from metering.sidecar.spool.quarantine import set_aside
 from metering.sidecar.spool.reader import Batch, SpoolReader
-from metering.sidecar.spool.segment import spool_error
+from metering.sidecar.spool.segment import list_segments, spool_error
 from metering.sidecar.spool.source_id import read_source_id
 
 QUIET_SECONDS = 0.2  # how often a spool without much traffic is looked at
@@ -128,7 +131,7 @@ class _Shipper:
         if (left := spool.trouble.left()) > 0:
             return left
         try:
-            more = spool.ship(engine)
+            more = spool.ship(LedgerBooks(engine))
         except Exception as error:  # noqa: BLE001 - one spool's surprise must not keep the others from being shipped
             return self._met(spool.trouble, error)
         spool.trouble.over()
@@ -139,6 +142,35 @@ class _Shipper:
         if self._once and not (isinstance(error, LedgerUnavailable) and time.monotonic() < self._give_up_at):
             raise error
         return trouble.met(error)
+
+
+class Books(Protocol):
+    """Where a spool's records go. A test of power losses keeps books of its own."""
+
+    def position(self, source_id: UUID, name: str) -> int:
+        """The last sequence it has of a source."""
+
+    def ship(
+        self, source_id: UUID, position: int, new_position: int, records: Sequence[tuple[UsageEvent, bytes]]
+    ) -> ShipResult:
+        """Keep records and move the position on, or neither."""
+
+
+class LedgerBooks(msgspec.Struct, frozen=True):
+    """The ledger's."""
+
+    engine: Engine
+
+    def position(self, source_id: UUID, name: str) -> int:
+        """`source_position`."""
+        with transaction(self.engine) as connection:
+            return source_position(connection, source_id, name)
+
+    def ship(
+        self, source_id: UUID, position: int, new_position: int, records: Sequence[tuple[UsageEvent, bytes]]
+    ) -> ShipResult:
+        """`ship_batch`."""
+        return ship_batch(self.engine, source_id, position, new_position, records)
 
 
 class _Spool:
@@ -155,12 +187,13 @@ class _Spool:
         self._attempt: tuple[int, int] | None = None  # position and size of a batch whose outcome nobody told
         self._reader: SpoolReader | None = None
         self._unkept: set[Path] = set()  # segments with damage that couldn't be copied to quarantine
+        self._unsynced: Path | None = None  # a segment whose sync failed
         self._shipped_at = self._status_at = 0.0
 
-    def ship(self, engine: Engine) -> bool:
+    def ship(self, books: Books) -> bool:
         """One batch; True if more waits."""
         try:
-            return self._ship(engine)
+            return self._ship(books)
         except OSError as error:
             raise spool_error("read", self._directory, error) from None
 
@@ -169,14 +202,14 @@ class _Spool:
             self._report()
             os.close(self._lock_fd)
 
-    def _ship(self, engine: Engine) -> bool:
+    def _ship(self, books: Books) -> bool:
         if self._lock_fd is None:
             self._lock_fd = lock_for_shipping(self._directory)
         source_id = read_source_id(self._directory)
         if source_id is None:
             return False  # its writer has not begun yet, or mends the file at its next start
         if self._reader is None or source_id != self._source_id:
-            self._reader = self._seat(engine, source_id)
+            self._reader = self._seat(books, source_id)
         reader = self._reader
         batch = reader.read()
         self._keep_damages(batch)
@@ -185,7 +218,7 @@ class _Spool:
             return False  # rows for destroyed finals: they go with the next record's position
         if records:
             self._reader, self._attempt = None, (batch.position, len(records))  # should it fail: ask where we stand
-            result = ship_batch(engine, source_id, self._position, batch.position, records)
+            result = books.ship(source_id, self._position, batch.position, records)
             self._reader, self._attempt, self._position = reader, None, batch.position
             self._shipped_at = time.time()
             self.totals.add(
@@ -206,11 +239,10 @@ class _Spool:
             self._retention.prune(self._directory)
         return batch.is_full
 
-    def _seat(self, engine: Engine, source_id: UUID) -> SpoolReader:
+    def _seat(self, books: Books, source_id: UUID) -> SpoolReader:
         """Begin to read where the ledger says this source stands."""
         name = f"{socket.gethostname()}:{self._directory}"
-        with transaction(engine) as connection:
-            seen = source_position(connection, source_id, name)
+        seen = books.position(source_id, name)
         if source_id == self._source_id:
             attempted, records = self._attempt or (self._position, 0)
             if seen > self._position and seen != attempted:
@@ -228,7 +260,7 @@ class _Spool:
     def _keep_damages(self, batch: Batch) -> None:
         for segment, damage in batch.damages:
             try:
-                is_new = set_aside(self._directory, segment, damage.offset, damage.harm, damage.data)
+                is_new = set_aside(self._retention.disk, segment, damage.offset, damage.harm, damage.data)
             except OSError:
                 # A full disk must not stop shipping, which frees it. The segment is kept instead.
                 is_new = segment not in self._unkept
@@ -243,12 +275,23 @@ class _Spool:
             try:
                 records.append((_decode(record.payload), sha256(record.payload).digest()))
             except msgspec.DecodeError as error:
-                if set_aside(self._directory, segment, record.offset, "unreadable", record.payload):
+                if set_aside(self._retention.disk, segment, record.offset, "unreadable", record.payload):
                     self.totals.unreadable += 1
                     log("spool_unreadable", segment=str(segment), offset=record.offset, reason=str(error))
         return records
 
     def _retire(self, segments: list[Path]) -> None:
+        if not segments:
+            return
+        # The next one says which calls are open: after a power loss the old ones must not be gone and it not there.
+        needed = next(path for path in list_segments(self._directory) if path > segments[-1])
+        if needed == self._unsynced:
+            return  # never synced again: its writer, who has failed as well, begins another
+        try:
+            sync_file(self._retention.disk, needed)
+        except OSError:
+            self._unsynced = needed
+            raise
         self._retention.retire(self._directory, segments, self._unkept)
         self.totals.segments_retired += len(segments)
 

@@ -1,12 +1,13 @@
 """Group commit: one `fdatasync` for all that was appended since the last, in a thread, never in the loop."""
 
-import os
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 
 import msgspec
+
+from metering.sidecar.spool.disk import Disk
 
 SYNC_SECONDS = 0.02
 RETRY_SECONDS_MAX = 5.0
@@ -15,6 +16,7 @@ RETRY_SECONDS_MAX = 5.0
 class SyncJob(msgspec.Struct):
     """What one sync covers. Descriptors in `sealed` are closed by whoever takes the job back."""
 
+    disk: Disk
     fds: list[int]
     sealed: list[int]
     directory_fd: int | None  # set when names were created since the last sync
@@ -31,9 +33,9 @@ def run_job(job: SyncJob) -> OSError | None:
     """
     try:
         for fd in job.fds:
-            os.fdatasync(fd)
+            job.disk.fdatasync(fd)
         if job.directory_fd is not None:
-            os.fsync(job.directory_fd)
+            job.disk.fsync(job.directory_fd)
     except OSError as error:
         return error
     return None

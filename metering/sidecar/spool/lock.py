@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from metering.errors import SpoolLocked
+from metering.sidecar.spool.disk import DISK, Disk, make_directory
 from metering.sidecar.spool.segment import spool_error
 
 SHIP_LOCK = "ship.lock"
@@ -15,14 +16,14 @@ LOOKS = 3
 LOOK_SECONDS = 0.01
 
 
-def lock_directory(directory: Path) -> int:
+def lock_directory(directory: Path, disk: Disk = DISK) -> int:
     """Create `directory` and lock it for writing; the lock lasts as long as the returned descriptor.
 
     `SpoolLocked` if another process holds it, `SpoolError` if it can't be used.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        make_directory(disk, directory)
+        fd = disk.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise spool_error("open spool", directory, error) from None
     return _lock(fd, directory, f"another process writes {directory}: stop it, or give this one another spool")

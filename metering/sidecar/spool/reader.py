@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from metering.sidecar.spool.quarantine import QUARANTINE
-from metering.sidecar.spool.recovery import open_at_end, read_checkpoint
+from metering.sidecar.spool.recovery import open_at_end, read_checkpoint, since_checkpoint
 from metering.sidecar.spool.scan import Damage, Harm, Scanner
 from metering.sidecar.spool.segment import FINAL, Record, first_sequence_of, list_segments, read_chunks
 
@@ -58,7 +58,7 @@ class SpoolReader:
             offset, ended = _read_segment(segment, offset, batch, sealed=bool(later))
             if not (ended and later):
                 break
-            _finish_segment(self._directory, segment, later, batch)
+            _finish_segment([path for path in segments if path <= segment], later, batch)
             segment, offset = later[0], 0
         batch.segment, batch.offset = segment, offset
         return batch
@@ -68,10 +68,13 @@ class SpoolReader:
         self._position, self._segment, self._offset = batch.position, batch.segment, batch.offset
 
     def finished_segments(self) -> list[Path]:
-        """Segments of which everything is in the ledger and nothing will ever be appended to."""
+        """Segments of which everything is in the ledger and nothing will ever be appended to; none that a writer's
+        start or `read` needs to know which calls were open.
+        """
         if self._segment is None:
             return []
-        return [path for path in list_segments(self._directory) if path < self._segment]
+        segments = [path for path in list_segments(self._directory) if path <= self._segment]
+        return segments[: -len(since_checkpoint(segments))] if len(segments) > 1 else []
 
     def _first(self, segments: list[Path]) -> Path | None:
         """The segment that holds what follows the position."""
@@ -130,26 +133,34 @@ def _take(items: list[Record | Damage], segment: Path, batch: Batch) -> None:
         mended = False
 
 
-def _finish_segment(directory: Path, segment: Path, later: list[Path], batch: Batch) -> None:
-    """Give a row to calls whose final was destroyed in `segment`: they are open at its end, yet not carried on.
+def _finish_segment(segments: list[Path], later: list[Path], batch: Batch) -> None:
+    """Give a row to calls whose final was destroyed: they are open at the end of `segments`, yet not carried on.
 
     Their open record is the row that is true if nobody says more. Later segments are asked too: finals whose
     sync failed are written again there.
     """
-    damaged = any(path == segment for path, _ in batch.damages)
-    if not damaged and not any((directory / QUARANTINE).glob(f"{segment.stem}-*")):
-        return
     following = read_checkpoint(later[0])
     if following is None:
-        return  # nobody can tell which of the open calls are still running
+        return  # nobody can tell which of the open calls are still running: the next segment may
     try:
-        open_payloads = open_at_end(segment)
+        needed = since_checkpoint(segments)
+        # A power loss may also have taken the end of a segment, or a whole one, and left no trace.
+        is_whole = len(needed) == 1 and following.header.after <= batch.position
+        if is_whole and not any(_is_damaged(segment, batch) for segment in needed):
+            return
+        open_payloads = open_at_end(needed)
     except FileNotFoundError:
         return
     for checkpoint in [following, *map(read_checkpoint, later[1:])]:
         for key in checkpoint.carried if checkpoint else ():
             open_payloads.pop(key, None)
     for payload in open_payloads.values():
-        batch.finals.append((segment, Record(0, FINAL, payload, 0, 0)))
+        batch.finals.append((needed[-1], Record(0, FINAL, payload, 0, 0)))
         batch.finals_bytes += len(payload)
     batch.interrupted += len(open_payloads)
+
+
+def _is_damaged(segment: Path, batch: Batch) -> bool:
+    return any(path == segment for path, _ in batch.damages) or any(
+        (segment.parent / QUARANTINE).glob(f"{segment.stem}-*")
+    )

@@ -4,15 +4,19 @@ A segment begins with copies of all calls then open, so the newest one tells eve
 only where the newest one's beginning is damaged or was never written to its end.
 """
 
+import os
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
+from metering.sidecar.spool.disk import Disk, sync_file
 from metering.sidecar.spool.quarantine import set_aside
 from metering.sidecar.spool.scan import Damage, Harm, scan_segment
 from metering.sidecar.spool.segment import (
+    BOOT_EPOCH,
     BOOT_SEQUENCES,
+    BOOTS_MAX,
     FINAL,
     OPEN,
     Header,
@@ -23,6 +27,9 @@ from metering.sidecar.spool.segment import (
     list_segments,
     parse_header,
 )
+from metering.sidecar.spool.segment_file import UNNAMED
+
+UNSYNCED_SEGMENTS_MAX = 8  # more than a writer fills between two syncs
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -41,18 +48,22 @@ class Found(msgspec.Struct):
     source_id: UUID | None  # as the newest readable header says
     corrupt_records: int
     cut_bytes: int
+    synced: bool = True  # whether it is on the disk
 
 
-def recover(directory: Path) -> Found:
+def recover(directory: Path, disk: Disk, now: float) -> Found:
     """Read the newest segments, cut a torn tail, keep what is damaged in quarantine.
 
-    The caller holds the directory's lock. `OSError` if the directory can't be read.
+    The caller holds the directory's lock; `now` is the time in seconds since 1970. `OSError` if the directory can't
+    be read.
     """
+    for unnamed in directory.glob(f"*{UNNAMED}"):
+        disk.unlink(unnamed)
     segments = list_segments(directory)
-    found = Found(_next_boot(segments), 0, {}, None, 0, 0)
+    found = Found(_next_boot(segments, now), 0, {}, None, 0, 0, synced=_sync_newest(disk, segments))
     open_payloads: dict[bytes, bytes] = {}
-    for segment in _needed(segments):
-        _read_segment(directory, segment, found, open_payloads)
+    for segment in since_checkpoint(segments):
+        _read_segment(disk, segment, found, open_payloads)
         found.last_sequence = max(found.last_sequence, first_sequence_of(segment) - 1)
     for key, payload in open_payloads.items():
         if event_id := event_id_of(key):
@@ -88,35 +99,46 @@ def read_checkpoint(segment: Path) -> Checkpoint | None:
     return None
 
 
-def open_at_end(segment: Path) -> dict[bytes, bytes]:
-    """Calls that `segment` opens and does not finish: the JSON of their last open record."""
+def open_at_end(segments: list[Path]) -> dict[bytes, bytes]:
+    """Calls that `segments` open and do not finish: the JSON of their last open record."""
     open_payloads: dict[bytes, bytes] = {}
-    for item in scan_segment(segment):
-        if isinstance(item, Record):
-            _apply(item, open_payloads)
+    for segment in segments:
+        for item in scan_segment(segment):
+            if isinstance(item, Record):
+                _apply(item, open_payloads)
     return open_payloads
 
 
-def _next_boot(segments: list[Path]) -> int:
+def since_checkpoint(segments: list[Path]) -> list[Path]:
+    """The newest of `segments`, back to one whose beginning is whole: they tell which calls are open at the end."""
+    for at in range(len(segments) - 1, -1, -1):
+        if read_checkpoint(segments[at]) is not None:
+            return segments[at:]
+    return segments
+
+
+def _next_boot(segments: list[Path], now: float) -> int:
     if not segments:
         return 1
-    return (first_sequence_of(segments[-1]) // BOOT_SEQUENCES + 1) * BOOT_SEQUENCES
+    following = first_sequence_of(segments[-1]) // BOOT_SEQUENCES + 1
+    return max(following, min(int(now) - BOOT_EPOCH, BOOTS_MAX)) * BOOT_SEQUENCES
 
 
-def _needed(segments: list[Path]) -> list[Path]:
-    """The newest segments, back to one whose beginning is whole; oldest first."""
-    needed: list[Path] = []
-    for segment in reversed(segments):
-        needed.append(segment)
-        if read_checkpoint(segment) is not None:
-            break
-    return needed[::-1]
+def _sync_newest(disk: Disk, segments: list[Path]) -> bool:
+    """Make durable what a killed writer had no time to; nobody else would. False if the disk refuses."""
+    synced = True
+    for segment in segments[-UNSYNCED_SEGMENTS_MAX:]:
+        try:
+            sync_file(disk, segment)
+        except OSError:
+            synced = False
+    return synced
 
 
-def _read_segment(directory: Path, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
+def _read_segment(disk: Disk, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
     for item in scan_segment(segment):
         if isinstance(item, Damage):
-            _set_aside(directory, segment, item, found)
+            _set_aside(disk, segment, item, found)
             continue
         found.last_sequence = max(found.last_sequence, item.sequence)
         if header := parse_header(item):
@@ -125,13 +147,12 @@ def _read_segment(directory: Path, segment: Path, found: Found, open_payloads: d
             found.corrupt_records += 1
 
 
-def _set_aside(directory: Path, segment: Path, damage: Damage, found: Found) -> None:
+def _set_aside(disk: Disk, segment: Path, damage: Damage, found: Found) -> None:
     torn = damage.harm is Harm.TORN
     try:
-        set_aside(directory, segment, damage.offset, damage.harm, damage.data)
+        set_aside(disk, segment, damage.offset, damage.harm, damage.data)
         if torn:
-            with segment.open("rb+") as file:
-                file.truncate(damage.offset)
+            _cut(disk, segment, damage.offset)
     except OSError:
         # A full disk or a read-only file must not stop traffic: the bytes stay where they are, readers step
         # over them, and nothing is ever appended behind them.
@@ -140,6 +161,14 @@ def _set_aside(directory: Path, segment: Path, damage: Damage, found: Found) -> 
         found.cut_bytes += len(damage.data)
     else:
         found.corrupt_records += 1
+
+
+def _cut(disk: Disk, segment: Path, offset: int) -> None:
+    fd = disk.open(segment, os.O_WRONLY)
+    try:
+        disk.ftruncate(fd, offset)
+    finally:
+        disk.close(fd)
 
 
 def _apply(record: Record, open_payloads: dict[bytes, bytes]) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 
 from metering.errors import SpoolError
+from metering.sidecar.spool.disk import DISK, sync_directory
 from metering.sidecar.spool.lock import lock_directory, lock_for_shipping
-from metering.sidecar.spool.quarantine import set_aside, sync_directory
+from metering.sidecar.spool.quarantine import set_aside
 from metering.sidecar.spool.scan import Damage, scan_segment
 from metering.sidecar.spool.segment import Record, encode_line, list_segments, spool_error
 from metering.sidecar.spool.writer import SpoolWriter
@@ -33,7 +34,7 @@ def repair_spool(directory: Path) -> RepairReport:
         locks.append(lock_for_shipping(directory))
         for segment in list_segments(directory):
             if any(isinstance(item, Damage) for item in scan_segment(segment)):
-                report.damages_quarantined += _rewrite(directory, segment)
+                report.damages_quarantined += _rewrite(segment)
                 report.segments_rewritten += 1
     except OSError as error:
         raise spool_error("repair", directory, error) from None
@@ -48,7 +49,7 @@ def repair_spool(directory: Path) -> RepairReport:
     return report
 
 
-def _rewrite(directory: Path, segment: Path) -> int:
+def _rewrite(segment: Path) -> int:
     """Replace `segment` by its records, mended ones too; how many damages went to quarantine."""
     damages = 0
     temporary = segment.with_suffix(".repair")
@@ -57,10 +58,10 @@ def _rewrite(directory: Path, segment: Path) -> int:
             if isinstance(item, Record):
                 file.write(encode_line(item.sequence, item.kind, item.payload))
             else:
-                set_aside(directory, segment, item.offset, item.harm, item.data)
+                set_aside(DISK, segment, item.offset, item.harm, item.data)
                 damages += 1
         file.flush()
         os.fdatasync(file.fileno())
     temporary.replace(segment)
-    sync_directory(directory)
+    sync_directory(DISK, segment.parent)
     return damages

@@ -4,8 +4,10 @@ A line is `<crc32> <sequence> <kind> <json>\n`. The checksum is eight lower-case
 stands after its space, without the newline. Kinds: `H`eader (a segment's first line), `O`pen (a call was
 forwarded), `F`inal (the truth about it). Every line, headers too, takes the next sequence.
 
-Sequences never go back. Each start of a writer begins at the next multiple of 2**32: after a power loss the
-ledger's position may lie beyond what the disk kept, and a sequence used twice would be skipped as shipped.
+Sequences never go back. Each start of a writer begins at a multiple of 2**32 of its own: after a power loss the
+ledger's position may lie beyond what the disk kept, and a sequence used twice would be skipped as shipped. A power loss
+may also take all traces of the last start; so the seconds since 2026 are the multiple, or one more than the last if
+the clock went back.
 """
 
 import os
@@ -24,6 +26,8 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024  # no event comes near; a longer run without newline is damage, not a record
 LINE_ROOM = 64  # more than a line takes besides its payload
 BOOT_SEQUENCES = 1 << 32
+BOOT_EPOCH = 1_767_225_600  # 2026-01-01T00:00:00Z
+BOOTS_MAX = 1 << 30  # what a clock may claim: leaves as many starts until a sequence outgrows Postgres' bigint
 
 HEADER = b"H"
 OPEN = b"O"

@@ -3,13 +3,13 @@
 It raises `OSError` as the disk does; what that means for a call is the writer's matter (`spool.py`).
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from uuid import UUID
 from zlib import crc32
 
 from metering.errors import SpoolError
+from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.group_sync import SyncJob
 from metering.sidecar.spool.scan import scan_segment
 from metering.sidecar.spool.segment import (
@@ -35,7 +35,12 @@ class SegmentLog:
     """Appends records, each under the next sequence. `carry` gives the JSON of all calls open now."""
 
     def __init__(
-        self, directory: Path, directory_fd: int, segment_bytes: int, carry: Callable[[], Iterable[bytes]]
+        self,
+        disk: Disk,
+        directory: Path,
+        directory_fd: int,
+        segment_bytes: int,
+        carry: Callable[[], Iterable[bytes]],
     ) -> None:
         self.last = 0  # sequence of the last record written
         self.synced = 0  # sequence up to which all records are on the disk
@@ -43,6 +48,7 @@ class SegmentLog:
         self.rotations = 0
         self.dirty = False  # something was written since the last job was taken
         self.wake: Callable[[], None] | None = None  # called when it becomes dirty
+        self._disk = disk
         self._directory = directory
         self._directory_fd = directory_fd
         self._segment_bytes = segment_bytes
@@ -78,30 +84,27 @@ class SegmentLog:
         self._account(1, len(line), [payload] if kind == FINAL else [])
         return sequence
 
-    def write_turn(self, opens: list[bytes], finals: list[bytes]) -> int:
-        """Append the records of many calls in one write; how many are written: none if the segment has no
-        room for them, and as many as the disk takes if that is fewer.
+    def write_turn(self, payloads: list[bytes], opened: int) -> int:
+        """Append the records of many calls in one write, the first `opened` of them open records; how many are written:
+        none if the segment has no room for them, and as many as the disk takes if that is fewer.
         """
+        # `encode_line` says the same line. The relay comes here with cold caches, where each call in Python counts.
         sequence = self._next
-        lines = []
-        # `encode_line` says the same line; here a call in Python for each record would take a third of the time.
-        for payload in opens:
-            body = b"%d O %b" % (sequence, payload)
-            lines.append(b"%08x %b\n" % (crc32(body), body))
-            sequence += 1
-        for payload in finals:
-            body = b"%d F %b" % (sequence, payload)
+        lines: list[bytes] = []
+        for payload in payloads:
+            body = (b"%d O %b" if len(lines) < opened else b"%d F %b") % (sequence, payload)
             lines.append(b"%08x %b\n" % (crc32(body), body))
             sequence += 1
         data = b"".join(lines)
-        active = self._active
+        active, written = self._active, len(lines)
         if active is None or active.size + len(data) > self._limit or max(map(len, lines)) > LINE_BYTES_MAX:
             return 0
         size = active.append_lines(data)
-        written = len(lines) if size == len(data) else data.count(b"\n", 0, size)
+        if size != len(data):
+            written = data.count(b"\n", 0, size)
+            self.seal_broken()
         if written:
-            self._account(written, size, finals[: max(0, written - len(opens))])
-        self.seal_broken()
+            self._account(written, size, payloads[opened:written])
         return written
 
     def _account(self, records: int, size: int, finals: list[bytes]) -> None:
@@ -123,8 +126,7 @@ class SegmentLog:
     def rotate(self) -> SegmentFile:
         """Begin a new segment with copies of what must not be forgotten; seal the old one.
 
-        All copies go out in one write. If that fails the old segment stays the active one, and the sequences
-        are not used again: a reader may have seen them.
+        If it can't be begun the old segment stays the active one.
         """
         finals = self._read_finals() if self.must_rewrite else []
         opens = list(self._carry())
@@ -137,12 +139,7 @@ class SegmentLog:
         lines += [encode_line(first + 1 + at, kind, payload) for at, (kind, payload) in enumerate(records)]
         self._next = first + len(lines)
         self._copies += len(lines)
-        segment = SegmentFile.create(self._directory, first)
-        try:
-            segment.append(b"".join(lines))
-        except OSError:
-            segment.discard()
-            raise
+        segment = SegmentFile.create(self._disk, self._directory, first, b"".join(lines))
         self.seal()
         self._active = segment
         # A carry larger than a segment must not make every record rotate.
@@ -175,8 +172,8 @@ class SegmentLog:
         names_fd = self._directory_fd if self._names_changed else None
         self._names_changed = self.dirty = False
         if self.must_rewrite:  # while finals of a failed sync are not written anew, no later sync covers them
-            return SyncJob(fds, sealed, names_fd, self.synced)
-        job = SyncJob(fds, sealed, names_fd, self.last, self._finals, self._finals_dropped)
+            return SyncJob(self._disk, fds, sealed, names_fd, self.synced)
+        job = SyncJob(self._disk, fds, sealed, names_fd, self.last, self._finals, self._finals_dropped)
         self._finals, self._finals_dropped = [], False
         return job
 
@@ -185,7 +182,7 @@ class SegmentLog:
         never written or synced again.
         """
         for fd in job.sealed:
-            os.close(fd)
+            self._disk.close(fd)
         if not failed:
             self.synced = max(self.synced, job.upto)
             return
@@ -194,17 +191,17 @@ class SegmentLog:
         self._names_changed = self._names_changed or job.directory_fd is not None
         self.must_rewrite = True
         for fd in self._sealed:
-            os.close(fd)
+            self._disk.close(fd)
         self._sealed = []
         if self._active is not None:
-            os.close(self._active.fd)
+            self._disk.close(self._active.fd)
             self._active = None
 
     def close(self) -> None:
         """Close all files, synced or not."""
         self.seal()
         for fd in self._sealed:
-            os.close(fd)
+            self._disk.close(fd)
         self._sealed = []
 
     def _write_elsewhere(self, kind: bytes, payload: bytes) -> int:

@@ -4,6 +4,7 @@ import uuid
 from pathlib import Path
 from uuid import UUID
 
+from metering.sidecar.spool.disk import Disk
 from metering.sidecar.spool.quarantine import write_whole
 
 SOURCE_ID = "source.id"
@@ -17,7 +18,7 @@ def read_source_id(directory: Path) -> UUID | None:
         return None
 
 
-def settle_source_id(directory: Path, from_header: UUID | None, *, emptied: bool) -> UUID:
+def settle_source_id(disk: Disk, directory: Path, from_header: UUID | None, *, emptied: bool) -> UUID:
     """Read or create the identity; `OSError` if it can't be written.
 
     A damaged file is restored from a segment's header. A spool whose file was deleted is a new source: that is how
@@ -29,5 +30,5 @@ def settle_source_id(directory: Path, from_header: UUID | None, *, emptied: bool
         return known
     is_damaged = (directory / SOURCE_ID).exists() and not emptied
     source_id = from_header if is_damaged and from_header else uuid.uuid4()
-    write_whole(directory / SOURCE_ID, f"{source_id}\n".encode())
+    write_whole(disk, directory / SOURCE_ID, f"{source_id}\n".encode())
     return source_id

@@ -4,11 +4,11 @@ One writer per directory and per process, used from one thread. A call's *open* 
 its *final* is written, so memory is bounded by the calls in flight. Nothing here waits for a sync.
 """
 
-import os
 import time
 import uuid
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -16,6 +16,7 @@ import msgspec
 
 from metering.core.event import UsageEvent
 from metering.errors import SpoolError, SpoolFull
+from metering.sidecar.spool.disk import DISK, Disk
 from metering.sidecar.spool.group_sync import GroupSync, SyncJob, run_job
 from metering.sidecar.spool.lock import lock_directory
 from metering.sidecar.spool.recovery import Found, recover
@@ -53,15 +54,24 @@ class SpoolWriter:
     """Appends one worker's records. Made by `open`."""
 
     def __init__(
-        self, directory: Path, lock_fd: int, segment_bytes: int, max_bytes: int, clock: Callable[[], float]
+        self,
+        disk: Disk,
+        directory: Path,
+        lock_fd: int,
+        segment_bytes: int,
+        max_bytes: int,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
+        self._disk = disk
         self._directory = directory
         self._lock_fd = lock_fd
         self._source_id = UUID(int=0)
         self._open: dict[int, bytes] = {}  # event id → JSON of its last open record
         self._promised = 0  # bytes: a copy of each open record (rotation carries them), and their finals
-        self._log = SegmentLog(directory, lock_fd, segment_bytes, self._open.values)
+        self._log = SegmentLog(disk, directory, lock_fd, segment_bytes, self._open.values)
         self._room = Room(directory, max_bytes, clock)
+        self._wall_clock = wall_clock
         self._deferred: dict[int, bytes] = {}  # event id → JSON of a final that the disk refused
         self._waiting: list[tuple[int, Callable[[], None]]] = []
         self._loop: AbstractEventLoop | None = None
@@ -78,13 +88,15 @@ class SpoolWriter:
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        disk: Disk = DISK,
     ) -> "SpoolWriter":
         """Lock and recover the spool in `directory`: afterwards every call of a former run has its final.
 
         `SpoolLocked` or `SpoolError`, with what to do. On a full disk it opens all the same, and appends raise
-        `SpoolFull` until there is space. `clock` gives seconds.
+        `SpoolFull` until there is space. `clock` gives seconds, `wall_clock` those since 1970.
         """
-        writer = cls(directory, lock_directory(directory), segment_bytes, max_bytes, clock)
+        writer = cls(disk, directory, lock_directory(directory, disk), segment_bytes, max_bytes, clock, wall_clock)
         try:
             writer._begin()
         except OSError as error:
@@ -110,21 +122,27 @@ class SpoolWriter:
         """Of the last record written."""
         return self._log.last
 
-    def append_turn(self, opens: Sequence[UsageEvent], finals: Sequence[UsageEvent]) -> int:
-        """Append records of many calls in one write, opens first; how many of them are in the file now.
+    def append_turn(self, events: Sequence[UsageEvent], opened: int) -> int:
+        """Append records of many calls in one write, the first `opened` of them open records; how many are written.
 
         Never raises. Fewer than all if anything is unusual: append the rest one by one, which says what it is.
         """
-        opened, ended = [_encode(event) for event in opens], [_encode(event) for event in finals]
-        size = sum(map(len, opened)) + sum(map(len, ended))
-        room = 2 * size + FINAL_BYTES * (len(opened) + len(ended))  # each open is promised a copy and its final
+        payloads, size = [], 0
+        for event in events:
+            payload = _encode(event)
+            payloads.append(payload)
+            size += len(payload)
+        # Each open record is promised a copy, and its final.
+        room = 2 * size + FINAL_BYTES * len(events)
         if self._deferred or self._log.bytes + self._promised + room > self._room.limit:
             return 0
-        written = self._log.write_turn(opened, ended)
-        for event, payload in zip(opens[:written], opened, strict=False):
-            self._keep_open(event.event_id.int, payload)
-        for event in finals[: max(0, written - len(opened))]:
-            self._forget_open(event.event_id.int)
+        written = self._log.write_turn(payloads, opened)
+        for number in range(written):
+            key = events[number].event_id.int
+            if number < opened:
+                self._keep_open(key, payloads[number])
+            elif key in self._open:
+                self._forget_open(key)
         return written
 
     def append_open(self, event: UsageEvent) -> int:
@@ -165,7 +183,8 @@ class SpoolWriter:
                 if opened:
                     self._defer(key, payload)
                 raise
-        self._forget_open(key)
+        if opened:
+            self._forget_open(key)
         if self._deferred:
             self._deferred.pop(key, None)
             self._write_deferred()
@@ -237,18 +256,19 @@ class SpoolWriter:
             self._release()
 
     def _keep_open(self, key: int, payload: bytes) -> None:
-        self._forget_open(key)
+        if key in self._open:
+            self._forget_open(key)
         self._open[key] = payload
         self._promised += len(payload) + FINAL_BYTES
 
     def _forget_open(self, key: int) -> None:
-        former = self._open.pop(key, None)
-        if former is not None:
-            self._promised -= len(former) + FINAL_BYTES
+        self._promised -= len(self._open.pop(key)) + FINAL_BYTES
 
     def _begin(self) -> None:
-        found = self._found = recover(self._directory)
-        self._source_id = settle_source_id(self._directory, found.source_id, emptied=found.next_sequence == 1)
+        found = self._found = recover(self._directory, self._disk, self._wall_clock())
+        self._source_id = settle_source_id(
+            self._disk, self._directory, found.source_id, emptied=found.next_sequence == 1
+        )
         self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4())
         self._open.update((event_id.int, payload) for event_id, payload in found.open_payloads.items())
         self._promised = sum(len(payload) + FINAL_BYTES for payload in self._open.values())
@@ -263,17 +283,16 @@ class SpoolWriter:
             self._room.look(self._log.bytes)
             return  # traffic must flow on a full disk too; the first append that finds space begins the segment
         self._write_deferred()
-        try:
-            # The start of the new sequences is on the disk before any of them is used: see `segment`.
+        with suppress(SpoolError):  # degraded: what was written was written anew
             self.sync()
-        except SpoolError:
-            self._sync_failures = max(1, self._sync_failures)  # degraded; what was written was written anew
+        if not found.synced:
+            self._sync_failures = max(1, self._sync_failures)  # degraded: a power loss may still cost finals
         self._room.hold()
         self._room.look(self._log.bytes)
 
     def _release(self) -> None:
         self._log.close()
-        os.close(self._lock_fd)
+        self._disk.close(self._lock_fd)
         self._lock_fd = -1
 
     def _find_room(self, payload: bytes) -> None:
