@@ -1,0 +1,129 @@
+"""Runs the cases: for each, everything is started afresh, and the contestants take turns."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.sidecar.case import QUIET, Case
+from benchmarks.sidecar.contestants import Contestant, Site, nginx, running, sidecar
+from benchmarks.sidecar.figures import Figures, read_figures
+from benchmarks.sidecar.order import Order, Told
+from benchmarks.sidecar.peers import peer
+from metering.lab.programs import free_port
+
+WARM_SECONDS = 0.3
+PEER_WARM_SECONDS = 2.0  # theirs compile and open connections for longer
+
+
+class Machine:
+    """Which cores the proxies get, and which the ends; the peers that are there."""
+
+    def __init__(self, peers: dict[str, Path]) -> None:
+        self.cores = sorted(os.sched_getaffinity(0))
+        self.peers = peers
+
+    def split(self, workers: int) -> tuple[frozenset[int], frozenset[int]]:
+        """A core for each worker, the others for the ends; all for all where there are too few."""
+        everything = frozenset(self.cores)
+        if len(self.cores) <= workers:
+            return everything, everything
+        return frozenset(self.cores[:workers]), frozenset(self.cores[workers:])
+
+
+def run_case(
+    machine: Machine, case: Case, names: Sequence[str], rounds: int, seconds: float
+) -> dict[str, list[Figures]]:
+    """Contestant → its rounds."""
+    found: dict[str, list[Figures]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder, ExitStack() as stack:
+        os.chmod(folder, 0o755)  # nginx' workers are another user
+        site, upstream_pid = stack.enter_context(_open_site(machine, case, Path(folder)))
+        contestants = {name: stack.enter_context(_open(name, machine, site)) for name in names}
+        for name, contestant in contestants.items():
+            _load(case, site, contestant, upstream_pid, 0.2, PEER_WARM_SECONDS if name in machine.peers else 0.2)
+        for number in range(case.rounds or rounds):
+            turn = list(names[number % len(names) :]) + list(names[: number % len(names)])
+            for name in turn:  # nobody always runs after the same other
+                told = _load(case, site, contestants[name], upstream_pid, case.warm_seconds or WARM_SECONDS, seconds)
+                if told.failed or not (told.calls or told.chunks):
+                    raise SystemExit(f"{case.name}: {told.failed} calls failed on {name}: figures would mean nothing")
+                found[name].append(read_figures(told))
+    return found
+
+
+@contextmanager
+def _open_site(machine: Machine, case: Case, folder: Path) -> Iterator[tuple[Site, int]]:
+    proxy_cores, end_cores = machine.split(case.workers)
+    certificate = _make_certificate(folder) if case.tls else None
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.sidecar.upstream", str(port)]
+    if certificate:
+        command += [str(certificate), str(folder / "key.pem")]
+    with running(command, port, end_cores, folder / "upstream.log") as pid:
+        site = Site(
+            folder=folder,
+            upstream=port,
+            certificate=certificate,
+            workers=case.workers,
+            proxy_cores=proxy_cores,
+            end_cores=end_cores,
+        )
+        yield site, pid
+
+
+def _open(name: str, machine: Machine, site: Site) -> AbstractContextManager[Contestant]:
+    if name in machine.peers:
+        return peer(name, machine.peers[name], site)
+    known: dict[str, Callable[[Site], AbstractContextManager[Contestant]]] = {
+        "direct": lambda _: nullcontext(Contestant(port=site.upstream, path="/v1/chat/completions")),
+        "nginx": nginx,
+        "sidecar": sidecar,
+        "power": partial(sidecar, durability="power"),
+    }
+    return known[name](site)
+
+
+def _load(
+    case: Case, site: Site, contestant: Contestant, upstream_pid: int, warm_seconds: float, seconds: float
+) -> Told:
+    order = Order(
+        port=contestant.port,
+        path=contestant.path,
+        model=contestant.model,
+        headers=contestant.headers,
+        kind=case.kind,
+        connections=case.connections,
+        pace=case.pace,
+        prompt_bytes=case.prompt_bytes,
+        beside=case.beside,
+        beside_pace=QUIET,
+        warm_seconds=warm_seconds,
+        seconds=seconds,
+        pids=contestant.pids | {"upstream": [upstream_pid]},
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.sidecar.load", msgspec.json.encode(order).decode()],
+        stdout=subprocess.PIPE,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, site.end_cores),
+    )
+    return msgspec.json.decode(done.stdout, type=Told)
+
+
+def _make_certificate(folder: Path) -> Path:
+    """A certificate of the upstream's own, for this case only."""
+    made = folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(made)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made
