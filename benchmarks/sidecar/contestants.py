@@ -17,6 +17,7 @@ from benchmarks.sidecar.gauge import command_line, family
 from metering.lab.programs import free_port, parent_option
 
 START_SECONDS = 60.0
+STOP_SECONDS = 10.0
 NGINX_CONFIG = """
 worker_processes {workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log error;
 worker_rlimit_nofile 65536;
@@ -75,24 +76,35 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def running(
-    command: Sequence[str], port: int, cores: frozenset[int], log: Path, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    cores: frozenset[int],
+    log: Path,
+    *,
+    port: int | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """A program on some cores, from when it listens: its process id."""
+    """A program on some cores, from when it listens on `port`: its process id."""
     with log.open("ab") as out:
         program = subprocess.Popen(
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environ, start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            pinned(command, cores), stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environ,
+            start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for_port(program, port, log)
+        if port is not None:
+            wait_for_port(program, port, log)
         yield program.pid
     finally:
         program.terminate()
         try:
-            program.wait(10)
+            program.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(program.pid, signal.SIGKILL)
             program.wait()
+
+
+def pinned(command: Sequence[str], cores: frozenset[int]) -> list[str]:
+    """The command line of a program that is to stay on some cores."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
 
 
 def wait_for_port(program: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -125,7 +137,7 @@ def nginx(site: Site) -> Iterator[Contestant]:
         encoding="utf-8",
     )
     command = [find_nginx() or "nginx", "-p", str(folder), "-c", str(config)]
-    with running(command, port, site.proxy_cores, folder / "out.log") as pid:
+    with running(command, site.proxy_cores, folder / "out.log", port=port) as pid:
         yield Contestant(port=port, pids={"proxy": [child for child in family(pid) if child != pid]})
 
 
@@ -149,7 +161,7 @@ def sidecar(site: Site, durability: str = "process") -> Iterator[Contestant]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
     environ["METERING_STATE_DIR"] = str(folder)
     command = [sys.executable, "-m", "metering", "sidecar", "--config", str(config), "--no-ship", *parent_option()]
-    with running(command, port, site.proxy_cores, folder / "out.log", environ) as pid:
+    with running(command, site.proxy_cores, folder / "out.log", port=port, environ=environ) as pid:
         workers = _workers(pid, site.workers)
         yield Contestant(port=port, pids={"proxy": workers, "supervisor": [pid]})
     shutil.rmtree(folder)  # thousands of calls a second leave gigabytes of counts

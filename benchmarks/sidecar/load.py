@@ -49,7 +49,7 @@ class Caller:
         """Dial."""
         self.sock = socket.create_connection(("127.0.0.1", self._port), CONNECT_SECONDS)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)
+        self.sock.settimeout(0)
         self._unsent = memoryview(b"")
 
     def ask(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.sidecar.case import QUIET, Case
-from benchmarks.sidecar.contestants import Contestant, Site, nginx, running, sidecar
+from benchmarks.sidecar.contestants import Contestant, Site, nginx, pinned, running, sidecar
 from benchmarks.sidecar.figures import Figures, read_figures
 from benchmarks.sidecar.order import Order, Told
 from benchmarks.sidecar.peers import peer
@@ -43,7 +43,7 @@ def run_case(
     """Contestant → its rounds."""
     found: dict[str, list[Figures]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder, ExitStack() as stack:
-        os.chmod(folder, 0o755)  # nginx' workers are another user
+        Path(folder).chmod(0o755)  # nginx' workers are another user
         site, upstream_pid = stack.enter_context(_open_site(machine, case, Path(folder)))
         contestants = {name: stack.enter_context(_open(name, machine, site)) for name in names}
         for name, contestant in contestants.items():
@@ -66,7 +66,7 @@ def _open_site(machine: Machine, case: Case, folder: Path) -> Iterator[tuple[Sit
     command = [sys.executable, "-m", "benchmarks.sidecar.upstream", str(port)]
     if certificate:
         command += [str(certificate), str(folder / "key.pem")]
-    with running(command, port, end_cores, folder / "upstream.log") as pid:
+    with running(command, end_cores, folder / "upstream.log", port=port) as pid:
         site = Site(
             folder=folder,
             upstream=port,
@@ -108,12 +108,8 @@ def _load(
         seconds=seconds,
         pids=contestant.pids | {"upstream": [upstream_pid]},
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sidecar.load", msgspec.json.encode(order).decode()],
-        stdout=subprocess.PIPE,
-        check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, site.end_cores),
-    )
+    command = [sys.executable, "-m", "benchmarks.sidecar.load", msgspec.json.encode(order).decode()]
+    done = subprocess.run(pinned(command, site.end_cores), stdout=subprocess.PIPE, check=True)
     return msgspec.json.decode(done.stdout, type=Told)
 
 

@@ -66,10 +66,7 @@ class Connection:
                 return False
             length = content_length(self._kept[:end])
             self._length = -1 if length is None else end + length
-        if self._length < 0:
-            complete = data.endswith(b"0\r\n\r\n")
-        else:
-            complete = self._seen >= self._length
+        complete = data.endswith(b"0\r\n\r\n") if self._length < 0 else self._seen >= self._length
         if complete:
             self.pace = read_pace(self._kept)
             self._begin()
@@ -133,7 +130,7 @@ class Upstream:
                 sock = self._trust.wrap_socket(sock, server_side=True)
             except OSError:
                 return  # whoever looked whether we listen
-        sock.setblocking(False)
+        sock.settimeout(0)
         self._connections[sock.fileno()] = Connection(sock)
         self._poll.register(sock, select.EPOLLIN)
 
