@@ -29,6 +29,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     warm_seconds: float | None = None  # where the usual moment is not enough
     rounds: int | None = None  # where one is as good as many
 
+    @property
+    def due_per_second(self) -> float:
+        """Chunks of paced streams that are to come."""
+        return self.connections * 1e6 / self.pace.us if self.kind == "streams" else 0.0
+
 
 CASES = (
     Case(name="json_c1", says="2 KB → 1 KB JSON, one after the other", connections=1, contestants=(*BASE, *PEERS)),

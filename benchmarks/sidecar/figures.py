@@ -20,8 +20,11 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     met: bool | None
 
 
-def read_figures(told: Told) -> Figures:
-    """One round's figures, by unit of work: `cpu_us` is a chunk's where there are chunks, else a call's."""
+def read_figures(told: Told, due_per_second: float) -> Figures:
+    """One round's figures, by unit of work: `cpu_us` is a chunk's where there are chunks, else a call's.
+
+    `due_per_second`: chunks of paced streams that were to come; 0 where nothing is paced.
+    """
     units = told.chunks or told.calls
     spent = told.cpu_ns
     ends = spent.get("load", 0) + spent.get("upstream", 0)
@@ -30,7 +33,7 @@ def read_figures(told: Told) -> Figures:
         "cpu_us": spent.get("proxy", 0) / 1e3 / units,
         **apart,
         "per_second": units / told.seconds,
-        "calls_per_second": told.calls / told.seconds,
+        "kept_up": units / told.seconds / due_per_second if due_per_second else 0.0,
         "whole_p50_us": told.whole_us[0],
         "whole_p99_us": told.whole_us[1],
         "first_p50_us": told.first_us[0],

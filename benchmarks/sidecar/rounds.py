@@ -54,7 +54,7 @@ def run_case(
                 told = _load(case, site, contestants[name], upstream_pid, case.warm_seconds or WARM_SECONDS, seconds)
                 if told.failed or not (told.calls or told.chunks):
                     raise SystemExit(f"{case.name}: {told.failed} calls failed on {name}: figures would mean nothing")
-                found[name].append(read_figures(told))
+                found[name].append(read_figures(told, case.due_per_second))
     return found
 
 

@@ -163,13 +163,17 @@ class Upstream:
                 connection.send(STREAM_LAST)
 
     def _send_due(self) -> None:
-        """Send every chunk whose time has come. One that is not taken is left out: its latency would be endless."""
+        """Send every chunk whose time has come.
+
+        One that is not taken, or was due more than a period ago, is left out: `kept_up` tells, and no latency is endless.
+        """
         now = time.monotonic_ns()
         while self._due and self._due[0][0] <= now:
             due, number, connection = self._due[0]
             self._stamp(connection, due)
             if connection.left and connection.open:
-                heapq.heapreplace(self._due, (due + connection.pace.us * 1000, number, connection))
+                period = connection.pace.us * 1000
+                heapq.heapreplace(self._due, (due + period * (1 + (now - due) // period), number, connection))
             else:
                 heapq.heappop(self._due)
 
