@@ -3,13 +3,17 @@
     python -m benchmarks.sidecar --output json|table [--quick]
 
 nginx (`proxy_pass`, buffering off, no log) counts nothing and is the floor. The sidecar is the whole of it, supervisor
-and workers, every call in its durable spool; `power` is the same with `durability = "power"`. The primary figure is
-the CPU time of a proxy's own processes by unit of work: a call, or a chunk where there are chunks.
+and workers, every call in its durable spool; `power` is the same with `durability = "power"`, `shipping` with the
+shipper bringing the counts to an embedded Postgres meanwhile. The primary figure is the CPU time of a proxy's own
+processes by unit of work: a call, or a chunk where there are chunks; supervisor and shipper (with its Postgres) are
+told apart. A run fails if a call fails, or if an answered call is not in the spool.
 
 Neither end is the bottleneck of CPU figures: they are the proxy's own time, whatever the ends cost. Whether the ends
 limit throughput, `headroom` and `proxy_busy` say: calls direct by calls through the proxy, and the share of the time
-in which the proxy ran. Where it ran less than 0.9 of a core its throughput is a lower bound. Paced streams are open
-loop: chunks are due when they are due; `late_p99_us` is how late the upstream itself was.
+in which the proxy ran. Where it ran less than 0.9 of a core its throughput is a lower bound. Chunks that come as fast
+as they are taken meet on the way (`reads_per_unit`: reads of the client by chunk); paced ones do not. Paced streams
+are open loop: chunks are due when they are due; `late_p99_us` is how late the upstream itself was, and `kept_up` the
+share of chunks that came.
 """
 
 import argparse
@@ -35,8 +39,9 @@ def main() -> None:
     peers = {name: program for name, program in installed.items() if name in wanted}
     machine = Machine(peers)
     there = {"direct", "sidecar", *peers} | ({"nginx"} if find_nginx() else set())
-    there |= set() if arguments.quick else {"power"}
-    rounds, seconds = arguments.rounds or (3 if arguments.quick else 5), 0.8 if arguments.quick else 2.0
+    there |= set() if arguments.quick else {"power", "shipping"}
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
+    seconds = arguments.seconds or (0.8 if arguments.quick else 2.0)
     asked = arguments.cases.split(",") if arguments.cases else [c.name for c in CASES if c.quick or not arguments.quick]
     found = {}
     for case in CASES:
@@ -59,6 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--output", choices=["json", "table"], default="table")
     parser.add_argument("--quick", action="store_true", help="three cases, without peers; under 50 s")
     parser.add_argument("--rounds", type=int, help="of each case (5; 3 if quick)")
+    parser.add_argument("--seconds", type=float, help="of each round's window (2; 0.8 if quick)")
     parser.add_argument("--cases", help=f"comma-separated, of {', '.join(case.name for case in CASES)}")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"comma-separated (default: {','.join(PEERS)})")
     parser.add_argument(

@@ -37,7 +37,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 CASES = (
     Case(name="json_c1", says="2 KB → 1 KB JSON, one after the other", connections=1, contestants=(*BASE, *PEERS)),
-    Case(name="json_c32", says="2 KB → 1 KB JSON, 32 at once", quick=True, contestants=(*BASE, "power", *PEERS)),
+    Case(
+        name="json_c32",
+        says="2 KB → 1 KB JSON, 32 at once",
+        quick=True,
+        contestants=(*BASE, "power", "shipping", *PEERS),
+    ),
     Case(name="json_c128", says="2 KB → 1 KB JSON, 128 at once", connections=128),
     Case(
         name="stream",
@@ -62,13 +67,22 @@ CASES = (
         pace=Pace(chunks=100_000, us=20_000, phases=8),
     ),
     Case(
-        name="held200",
-        says="200 streams that have said 1,500 chunks each: what is kept of them is full",
+        name="tls_paced200",
+        says="paced200, TLS to the upstream",
         kind="streams",
         connections=200,
-        pace=Pace(chunks=100_000, us=1_000_000, first=1500),
+        pace=Pace(chunks=100_000, us=20_000),
+        tls=True,
         contestants=("nginx", "sidecar"),
-        warm_seconds=20,
+    ),
+    Case(
+        name="long200",
+        says="200 streams that have said 400 chunks each: what is kept of them no longer grows",
+        kind="streams",
+        connections=200,
+        pace=Pace(chunks=100_000, us=20_000),
+        contestants=("nginx", "sidecar"),
+        warm_seconds=8,
         rounds=1,
     ),
     Case(

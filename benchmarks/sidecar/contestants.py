@@ -15,6 +15,7 @@ import msgspec
 
 from benchmarks.sidecar.gauge import command_line, family
 from metering.lab.programs import free_port, parent_option
+from metering.sidecar.ship.status import read_status
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -72,6 +73,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "gpt-4o-mini"
     headers: dict[str, str] = {}
     pids: dict[str, list[int]] = {}  # role → processes; `proxy` is on the path, others are told apart
+    spool: Path | None = None  # where it keeps its counts
 
 
 @contextmanager
@@ -142,9 +144,9 @@ def nginx(site: Site) -> Iterator[Contestant]:
 
 
 @contextmanager
-def sidecar(site: Site, durability: str = "process") -> Iterator[Contestant]:
-    """Ours, as it is run: supervisor, workers, every call in the durable spool."""
-    folder, port = site.folder / f"sidecar-{durability}", free_port()
+def sidecar(site: Site, durability: str = "process", *, ships: bool = False) -> Iterator[Contestant]:
+    """Ours, as it is run: supervisor, workers, every call in the durable spool; and the shipper if it `ships`."""
+    folder, port = site.folder / f"sidecar-{durability}-{ships}", free_port()
     folder.mkdir()
     config = folder / "sidecar.toml"
     config.write_text(
@@ -158,12 +160,18 @@ def sidecar(site: Site, durability: str = "process") -> Iterator[Contestant]:
         ),
         encoding="utf-8",
     )
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
+    # As it is installed: nothing of ours in the settings, and bytecode kept (to compile all anew costs 3 MB).
+    left_out = ("METERING_", "PYTHONDONTWRITEBYTECODE")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     environ["METERING_STATE_DIR"] = str(folder)
-    command = [sys.executable, "-m", "metering", "sidecar", "--config", str(config), "--no-ship", *parent_option()]
+    ship = "--ship" if ships else "--no-ship"
+    command = [sys.executable, "-m", "metering", "sidecar", "--config", str(config), ship, *parent_option()]
     with running(command, site.proxy_cores, folder / "out.log", port=port, environ=environ) as pid:
         workers = _workers(pid, site.workers)
-        yield Contestant(port=port, pids={"proxy": workers, "supervisor": [pid]})
+        pids = {"proxy": workers, "supervisor": [pid]}
+        if ships:
+            pids["shipper"] = _shipper(pid, {pid, *workers}, folder / "spool", site)
+        yield Contestant(port=port, pids=pids, spool=None if ships else folder / "spool")
     shutil.rmtree(folder)  # thousands of calls a second leave gigabytes of counts
 
 
@@ -176,3 +184,16 @@ def _workers(supervisor: int, count: int) -> list[int]:
             return found
         time.sleep(0.05)
     raise SystemExit("the sidecar's workers do not start")
+
+
+def _shipper(supervisor: int, others: set[int], spool: Path, site: Site) -> list[int]:
+    """The shipper and its Postgres, once it has looked at the spool; moved to the cores of the ends."""
+    deadline = time.monotonic() + START_SECONDS
+    while read_status(spool / "worker-0") is None:
+        if time.monotonic() > deadline:
+            raise SystemExit("the shipper does not start")
+        time.sleep(0.1)
+    found = [pid for pid in family(supervisor) if pid not in others]
+    for pid in found:
+        os.sched_setaffinity(pid, site.end_cores)
+    return found

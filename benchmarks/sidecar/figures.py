@@ -112,11 +112,12 @@ def check_bars(rounds: Rounds) -> list[Bar]:
     flat = zip(rounds.get("open1000", {}).get("sidecar", ()), rounds.get("open10", {}).get("sidecar", ()), strict=False)
     resident = (
         median_of(figures["rss_mb"] for figures in rounds.get(case, {}).get("sidecar", ()))
-        for case in ("paced200", "held200")
+        for case in ("paced200", "long200")
     )
     found = [
         ("JSON at 32: CPU a call, times nginx's", 2.5, ratio("json_c32", "nginx", "cpu_us")),
         ("streams: CPU a chunk, times nginx's", 1.5, ratio("stream", "nginx", "cpu_us")),
+        ("200 paced streams: CPU a chunk, times nginx's", 1.5, ratio("paced200", "nginx", "cpu_us")),
         (
             "200 paced streams: chunk p50, us over nginx's",
             100.0,

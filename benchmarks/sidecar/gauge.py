@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
-def cpu_ns(pids: Iterable[int]) -> int:
-    """User + system time of these processes so far, threads that have ended included.
+def cpu_ns(pids: Iterable[int]) -> dict[int, int]:
+    """User + system time of each process so far, threads that have ended included; without those that are gone.
 
     Not from /proc/PID/stat, which counts in 10 ms: a process has a clock in ns (clock_getcpuclockid(3)).
     """
-    return sum(time.clock_gettime_ns(~pid << 3 | 2) for pid in pids)
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            found[pid] = time.clock_gettime_ns(~pid << 3 | 2)
+    return found
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
@@ -25,12 +30,16 @@ def memory_mb(pid: int) -> tuple[float, float]:
 def family(pid: int) -> list[int]:
     """A process and all that came from it."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text(encoding="ascii").split():
-            found += family(int(child))
+    with suppress(FileNotFoundError):  # it has ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text(encoding="ascii").split():
+                found += family(int(child))
     return found
 
 
 def command_line(pid: int) -> str:
-    """As it was started."""
-    return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
+    """As it was started; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
+    except FileNotFoundError:
+        return ""

@@ -149,14 +149,18 @@ class Load:
         seen.on = True
         began, used = time.monotonic_ns(), self._cpu()
         self._turn(order.seconds)
-        used = {role: spent - used[role] for role, spent in self._cpu().items()}
+        spent = {
+            role: sum(ns - used[role][pid] for pid, ns in now.items() if pid in used[role])
+            for role, now in self._cpu().items()
+        }
         seconds = (time.monotonic_ns() - began) / 1e9
         seen.on = False
         memory = [memory_mb(pid) for pid in order.pids.get("proxy", [])] or [(0.0, 0.0)]
         seen.failed += beside.failed + sum(not (caller.begun or caller.answers) for caller in callers)
-        return _tell(seen, seconds, used, max(memory))
+        answered = sum(caller.answers for caller in self._callers.values())
+        return _tell(seen, answered, seconds, spent, max(memory))
 
-    def _cpu(self) -> dict[str, int]:
+    def _cpu(self) -> dict[str, dict[int, int]]:
         return {role: cpu_ns(pids) for role, pids in self._order.pids.items()} | {"load": cpu_ns([os.getpid()])}
 
     def _open(self, callers: Sequence[Caller]) -> None:
@@ -207,7 +211,7 @@ class Load:
         self._ask(caller)
 
 
-def _tell(seen: Seen, seconds: float, used: dict[str, int], memory: tuple[float, float]) -> Told:
+def _tell(seen: Seen, answered: int, seconds: float, spent: dict[str, int], memory: tuple[float, float]) -> Told:
     latencies, late = [], []
     for received, stamps in seen.stamps:
         for sent, due in stamps:
@@ -216,10 +220,11 @@ def _tell(seen: Seen, seconds: float, used: dict[str, int], memory: tuple[float,
     return Told(
         seconds=seconds,
         calls=seen.calls,
+        answered=answered,
         chunks=len(latencies) or seen.marks // 2,
         failed=seen.failed,
         reads=seen.reads,
-        cpu_ns=used,
+        cpu_ns=spent,
         rss_mb=memory[0],
         pss_mb=memory[1],
         whole_us=_percentiles(seen.whole),

@@ -33,6 +33,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     calls: int
+    answered: int  # to the end since the load began
     chunks: int
     failed: int
     reads: int  # of the load: how far chunks came one by one

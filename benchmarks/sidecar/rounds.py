@@ -16,7 +16,7 @@ from benchmarks.sidecar.contestants import Contestant, Site, nginx, pinned, runn
 from benchmarks.sidecar.figures import Figures, read_figures
 from benchmarks.sidecar.order import Order, Told
 from benchmarks.sidecar.peers import peer
-from metering.lab.programs import free_port
+from metering.lab.programs import ask_command, free_port
 
 WARM_SECONDS = 0.3
 PEER_WARM_SECONDS = 2.0  # theirs compile and open connections for longer
@@ -46,15 +46,21 @@ def run_case(
         Path(folder).chmod(0o755)  # nginx' workers are another user
         site, upstream_pid = stack.enter_context(_open_site(machine, case, Path(folder)))
         contestants = {name: stack.enter_context(_open(name, machine, site)) for name in names}
+        answered = dict.fromkeys(names, 0)
         for name, contestant in contestants.items():
-            _load(case, site, contestant, upstream_pid, 0.2, PEER_WARM_SECONDS if name in machine.peers else 0.2)
+            warm_seconds = PEER_WARM_SECONDS if name in machine.peers else WARM_SECONDS
+            answered[name] += _load(case, site, contestant, upstream_pid, WARM_SECONDS, warm_seconds).answered
         for number in range(case.rounds or rounds):
             turn = list(names[number % len(names) :]) + list(names[: number % len(names)])
             for name in turn:  # nobody always runs after the same other
                 told = _load(case, site, contestants[name], upstream_pid, case.warm_seconds or WARM_SECONDS, seconds)
                 if told.failed or not (told.calls or told.chunks):
                     raise SystemExit(f"{case.name}: {told.failed} calls failed on {name}: figures would mean nothing")
+                answered[name] += told.answered
                 found[name].append(read_figures(told, case.due_per_second))
+        for name, contestant in contestants.items():
+            if contestant.spool and (recorded := _count_recorded(contestant.spool)) < answered[name]:
+                raise SystemExit(f"{case.name}: {answered[name]} calls were answered, but {name} recorded {recorded}")
     return found
 
 
@@ -86,6 +92,7 @@ def _open(name: str, machine: Machine, site: Site) -> AbstractContextManager[Con
         "nginx": nginx,
         "sidecar": sidecar,
         "power": partial(sidecar, durability="power"),
+        "shipping": partial(sidecar, ships=True),
     }
     return known[name](site)
 
@@ -111,6 +118,12 @@ def _load(
     command = [sys.executable, "-m", "benchmarks.sidecar.load", msgspec.json.encode(order).decode()]
     done = subprocess.run(pinned(command, site.end_cores), stdout=subprocess.PIPE, check=True)
     return msgspec.json.decode(done.stdout, type=Told)
+
+
+def _count_recorded(spool: Path) -> int:
+    """Calls with a final record. A few more than were answered to the end: each load hangs up on its last ones."""
+    reports = ask_command(["spool", "inspect", str(spool)], os.environ)
+    return sum(segment["finals"] for report in reports for segment in report["segments"])
 
 
 def _make_certificate(folder: Path) -> Path:

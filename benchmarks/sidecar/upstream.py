@@ -141,11 +141,11 @@ class Upstream:
             return
         connection.send(STREAM_HEAD)
         connection.left = pace.chunks
-        if pace.first or not pace.us:
-            self._flooded.append(connection)
-        else:
+        if pace.us:
             self._stamp(connection, time.monotonic_ns())
             self._pace(connection)
+        else:
+            self._flooded.append(connection)
 
     def _pace(self, connection: Connection) -> None:
         """Give a stream its place in the clock's own periods, so that those of a group meet."""
@@ -165,7 +165,7 @@ class Upstream:
     def _send_due(self) -> None:
         """Send every chunk whose time has come.
 
-        One that is not taken, or was due more than a period ago, is left out: `kept_up` tells, and no latency is endless.
+        One that is not taken, or was due more than a period ago, is left out, and `kept_up` tells.
         """
         now = time.monotonic_ns()
         while self._due and self._due[0][0] <= now:
@@ -183,11 +183,7 @@ class Upstream:
             connection = self._flooded.popleft()
             now = time.monotonic_ns()
             self._stamp(connection, now)
-            if not connection.left or not connection.open:
-                continue
-            if connection.pace.us and connection.pace.chunks - connection.left >= connection.pace.first:
-                self._pace(connection)
-            else:
+            if connection.left and connection.open:
                 self._flooded.append(connection)
 
 

@@ -1,7 +1,7 @@
 """What goes over the wire: the requests of the load, the answers of the emulated model.
 
 How an answer is to be given stands in the prompt, the one place that every gateway passes on:
-`emulate CHUNKS PACE_US PHASES FIRST;`. Each chunk of a stream says when it was sent and when it was due, as
+`emulate CHUNKS PACE_US PHASES;`. Each chunk of a stream says when it was sent and when it was due, as
 `@SENT:DUE@` in its text, in ns of the clock that all programs of a machine share.
 """
 
@@ -17,20 +17,19 @@ JSON_END = USAGE + b"}"
 STREAM_END = b"\r\n0\r\n\r\n"
 MARK = b"@"
 STAMP = re.compile(rb"@(\d+):(\d+)@")
-DIRECTIVE = re.compile(rb"emulate (\d+) (\d+) (\d+) (\d+);")
+DIRECTIVE = re.compile(rb"emulate (\d+) (\d+) (\d+);")
 
 
 class Pace(msgspec.Struct, frozen=True):
     """How an answer is given: no chunks = one JSON document; `us` apart, 0 = as fast as they are taken.
 
     Streams of one pace are spread over it, in `phases` groups that get their chunks at the same moments (0 = evenly,
-    each at its own). The `first` chunks of a stream come without a pace.
+    each at its own).
     """
 
     chunks: int = 0
     us: int = 0
     phases: int = 0
-    first: int = 0
 
 
 def _json_answer() -> bytes:
@@ -74,7 +73,7 @@ def read_pace(request: bytes) -> Pace:
 
 def request(path: str, model: str, headers: Mapping[str, str], pace: Pace, prompt_bytes: int) -> bytes:
     """A chat request as an SDK sends it."""
-    prompt = f"emulate {pace.chunks} {pace.us} {pace.phases} {pace.first}; "
+    prompt = f"emulate {pace.chunks} {pace.us} {pace.phases}; "
     body: dict[str, object] = {
         "model": model,
         "messages": [{"role": "user", "content": prompt + "hello " * ((prompt_bytes - 120) // 6)}],
