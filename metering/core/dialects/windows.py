@@ -12,7 +12,7 @@ TAIL_BYTES = 128 * 1024
 # A longer body is cut to its ends, now and then: a reader keeps up to this, a tail's length more, and one piece.
 KEPT_BYTES_MAX = HEAD_BYTES + 2 * TAIL_BYTES
 # Of a stream: so much of each end, the first and the last frames in any case (a last one may hold a whole response).
-STREAM_END_BYTES = 8 * 1024
+STREAM_END_BYTES = 6 * 1024
 STREAM_END_FRAMES = 4
 STREAM_KEPT_BYTES_MAX = 3 * STREAM_END_BYTES
 # What a kept piece takes beside its bytes: a body in pieces of one byte is bounded too.
