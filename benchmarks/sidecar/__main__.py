@@ -6,7 +6,7 @@ nginx (`proxy_pass`, buffering off, no log) counts nothing and is the floor. The
 and workers, every call in its durable spool; `power` is the same with `durability = "power"`, `shipping` with the
 shipper bringing the counts to an embedded Postgres meanwhile. The primary figure is the CPU time of a proxy's own
 processes by unit of work: a call, or a chunk where there are chunks; supervisor and shipper (with its Postgres) are
-told apart. A run fails if a call fails, or if an answered call is not in the spool.
+told apart. A case fails if a call fails, or if an answered call is not in the spool.
 
 Neither end is the bottleneck of CPU figures: they are the proxy's own time, whatever the ends cost. Whether the ends
 limit throughput, `headroom` and `proxy_busy` say: calls direct by calls through the proxy, and the share of the time
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.sidecar.case import CASES, PEERS
-from benchmarks.sidecar.contestants import find_nginx
+from benchmarks.sidecar.contestants import CaseFailed, find_nginx
 from benchmarks.sidecar.peers import find_peers
 from benchmarks.sidecar.report import print_table, summarize_run
 from benchmarks.sidecar.rounds import Machine, run_case
@@ -43,18 +43,23 @@ def main() -> None:
     rounds = arguments.rounds or (3 if arguments.quick else 5)
     seconds = arguments.seconds or (0.8 if arguments.quick else 2.0)
     asked = arguments.cases.split(",") if arguments.cases else [c.name for c in CASES if c.quick or not arguments.quick]
-    found = {}
+    found, failed = {}, {}
     for case in CASES:
         if case.name in asked:
             names = [name for name in case.contestants if name in there]
             print(f"{case.name}: {case.says} ({', '.join(names)})", file=sys.stderr, flush=True)
-            found[case.name] = run_case(machine, case, names, rounds, seconds)
+            try:
+                found[case.name] = run_case(machine, case, names, rounds, seconds)
+            except CaseFailed as failure:  # the others' figures are worth their minutes
+                failed[case.name] = str(failure)
     absent = sorted(({"nginx", *PEERS} if not arguments.quick else {"nginx"}) - there)
-    run = summarize_run(found, absent=absent, seconds=seconds)
+    run = summarize_run(found, absent=absent, failed=failed, seconds=seconds)
     if arguments.output == "json":
         print(json.dumps(run, indent=2))
     else:
         print_table(run)
+    if failed:
+        raise SystemExit("\n".join(f"{name}: {why}" for name, why in failed.items()))
 
 
 def _parse() -> argparse.Namespace:

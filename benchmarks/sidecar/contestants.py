@@ -54,6 +54,10 @@ labels = {{ team = "search" }}
 """
 
 
+class CaseFailed(Exception):
+    """Somebody does not start, or a call failed: the case has no figures."""
+
+
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where contestants run: a folder, the upstream, the cores of the proxies and those of both ends."""
 
@@ -110,13 +114,13 @@ def pinned(command: Sequence[str], cores: frozenset[int]) -> list[str]:
 
 
 def wait_for_port(program: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return when it listens; `SystemExit` with its last words if it ends or takes too long."""
+    """Return when it listens; `CaseFailed` with its last words if it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while program.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise SystemExit(f"{program.args!r} does not listen on port {port}: {log.read_text(errors='replace')[-500:]}")
+    raise CaseFailed(f"{program.args!r} does not listen on port {port}: {log.read_text(errors='replace')[-500:]}")
 
 
 def find_nginx() -> str | None:
@@ -183,7 +187,7 @@ def _workers(supervisor: int, count: int) -> list[int]:
         if len(found) == count:
             return found
         time.sleep(0.05)
-    raise SystemExit("the sidecar's workers do not start")
+    raise CaseFailed("the sidecar's workers do not start")
 
 
 def _shipper(supervisor: int, others: set[int], spool: Path, site: Site) -> list[int]:
@@ -191,7 +195,7 @@ def _shipper(supervisor: int, others: set[int], spool: Path, site: Site) -> list
     deadline = time.monotonic() + START_SECONDS
     while read_status(spool / "worker-0") is None:
         if time.monotonic() > deadline:
-            raise SystemExit("the shipper does not start")
+            raise CaseFailed("the shipper does not start")
         time.sleep(0.1)
     found = [pid for pid in family(supervisor) if pid not in others]
     for pid in found:

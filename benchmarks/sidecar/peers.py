@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from benchmarks.sidecar.contestants import START_SECONDS, Contestant, Site, running
+from benchmarks.sidecar.contestants import START_SECONDS, CaseFailed, Contestant, Site, running
 from benchmarks.sidecar.gauge import family
 from metering.lab.programs import free_port
 
@@ -123,4 +123,4 @@ def _wait_for_port(told: Path, log: Path) -> int:
         if told.exists() and (url := told.read_text(encoding="utf-8")):
             return int(url.split(":")[2].partition("/")[0])
         time.sleep(0.05)
-    raise SystemExit(f"TensorZero does not start: {log.read_text(errors='replace')[-500:]}")
+    raise CaseFailed(f"TensorZero does not start: {log.read_text(errors='replace')[-500:]}")

@@ -35,7 +35,7 @@ SHOWN = (
 )
 
 
-def summarize_run(rounds: Rounds, *, absent: Sequence[str], seconds: float) -> dict[str, Any]:
+def summarize_run(rounds: Rounds, *, absent: Sequence[str], failed: dict[str, str], seconds: float) -> dict[str, Any]:
     """The document: ratios and bars first, then every figure."""
     to_nginx = compare_to_nginx(rounds)
     to_peers = compare_to_peers(rounds, PEERS)
@@ -47,6 +47,7 @@ def summarize_run(rounds: Rounds, *, absent: Sequence[str], seconds: float) -> d
         "bars": [msgspec.to_builtins(bar) | {"figure": _rounded(bar.figure)} for bar in check_bars(rounds)],
         "spreads": {name: [_rounded(min(all_)), _rounded(max(all_))] for name, all_ in (to_nginx | to_peers).items()},
         "absent": list(absent),
+        "failed": failed,
         "machine": describe_machine(),
         "window_seconds": seconds,
         "rounds": {case: len(next(iter(contestants.values()))) for case, contestants in rounds.items()},

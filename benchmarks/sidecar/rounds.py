@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.sidecar.case import QUIET, Case
-from benchmarks.sidecar.contestants import Contestant, Site, nginx, pinned, running, sidecar
+from benchmarks.sidecar.contestants import CaseFailed, Contestant, Site, nginx, pinned, running, sidecar
 from benchmarks.sidecar.figures import Figures, read_figures
 from benchmarks.sidecar.order import Order, Told
 from benchmarks.sidecar.peers import peer
@@ -55,12 +55,12 @@ def run_case(
             for name in turn:  # nobody always runs after the same other
                 told = _load(case, site, contestants[name], upstream_pid, case.warm_seconds or WARM_SECONDS, seconds)
                 if told.failed or not (told.calls or told.chunks):
-                    raise SystemExit(f"{case.name}: {told.failed} calls failed on {name}: figures would mean nothing")
+                    raise CaseFailed(f"{told.failed} calls failed on {name}: figures would mean nothing")
                 answered[name] += told.answered
                 found[name].append(read_figures(told, case.due_per_second))
         for name, contestant in contestants.items():
             if contestant.spool and (recorded := _count_recorded(contestant.spool)) < answered[name]:
-                raise SystemExit(f"{case.name}: {answered[name]} calls were answered, but {name} recorded {recorded}")
+                raise CaseFailed(f"{answered[name]} calls were answered, but {name} recorded {recorded}")
     return found
 
 
@@ -116,7 +116,9 @@ def _load(
         pids=contestant.pids | {"upstream": [upstream_pid]},
     )
     command = [sys.executable, "-m", "benchmarks.sidecar.load", msgspec.json.encode(order).decode()]
-    done = subprocess.run(pinned(command, site.end_cores), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(pinned(command, site.end_cores), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CaseFailed(f"the load on port {contestant.port} ended: {done.stderr[-300:]}")
     return msgspec.json.decode(done.stdout, type=Told)
 
 

@@ -87,7 +87,7 @@ def test_bars() -> None:
 
 
 def test_the_document_says_ratios_bars_and_figures() -> None:
-    run = summarize_run(ROUNDS, absent=["portkey"], seconds=2.0)
+    run = summarize_run(ROUNDS, absent=["portkey"], failed={}, seconds=2.0)
     assert run["ratios_to_nginx"]["json_c32_cpu"] == 2
     assert run["spreads"]["json_c32_cpu"] == [2, 3]
     assert run["paced200_chunk_p50_added_us"] == 110
