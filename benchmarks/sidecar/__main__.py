@@ -19,6 +19,7 @@ share of chunks that came.
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,7 @@ PEERS_VARIABLE = "BENCHMARK_PEERS_DIR"
 
 def main() -> None:
     """Measure and print."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then too
     arguments = _parse()
     installed = find_peers(arguments.peers_dir) if arguments.peers_dir else {}
     wanted = [] if arguments.quick else [name for name in arguments.peers.split(",") if name]
