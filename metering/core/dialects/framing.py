@@ -7,11 +7,9 @@ A server's content type is a hint only (streams come as `application/json` and `
 from collections.abc import Iterator, Sequence
 from enum import Enum
 
-from metering.core.dialects.windows import Kept
+from metering.core.dialects.windows import BOM, SSE_STARTS, Kept
 
-BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
-_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Framing(Enum):
@@ -28,7 +26,7 @@ def sniff(head: bytes, content_type: str) -> Framing:
     if content_type == "application/json" and head.startswith(b"{"):
         return Framing.JSON  # nearly all that are no streams
     start = head.removeprefix(BOM).lstrip()  # OpenRouter sends blank lines while a model thinks
-    if start.startswith(_SSE_STARTS):
+    if start.startswith(SSE_STARTS):
         return Framing.SSE
     if start[:1] in (b"{", b"["):
         content_type = content_type.lower()

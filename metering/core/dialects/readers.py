@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from metering.core.dialects.anthropic import AnthropicMessages
 from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.found import Found, Meaning
-from metering.core.dialects.framing import BOM, Framing, Stream, sniff
+from metering.core.dialects.framing import Framing, Stream, sniff
 from metering.core.dialects.ollama import Ollama
 from metering.core.dialects.openai import OpenAIChat, OpenAIResponses
 from metering.core.dialects.reading import Operation, Reader, Reading
 from metering.core.dialects.scan import head_members, parse, tail_members
-from metering.core.dialects.windows import Kept, Windows
+from metering.core.dialects.windows import BOM, Kept, Windows
 from metering.core.usage import UsageSource
 
 _CHAT, _RESPONSES = OpenAIChat(), OpenAIResponses()

@@ -1,7 +1,8 @@
 """Bounded keeping: the first and the last bytes of a body of any size.
 
 Usage stands near the end of a body (OpenAI, Ollama) or at both ends of a stream (Anthropic), so a head and a
-tail are all a reader needs. A body that fits is kept whole.
+tail are all a reader needs. A document that fits is kept whole. Of a stream, whose many small frames say little,
+much less is kept: a worker carries hundreds of them for minutes.
 """
 
 import msgspec
@@ -10,8 +11,14 @@ HEAD_BYTES = 32 * 1024
 TAIL_BYTES = 128 * 1024
 # A longer body is cut to its ends, now and then: a reader keeps up to this, a tail's length more, and one piece.
 KEPT_BYTES_MAX = HEAD_BYTES + 2 * TAIL_BYTES
+# Of a stream: so much of each end, the first and the last frames in any case (a last one may hold a whole response).
+STREAM_END_BYTES = 6 * 1024
+STREAM_END_FRAMES = 4
+STREAM_KEPT_BYTES_MAX = 3 * STREAM_END_BYTES
 # What a kept piece takes beside its bytes: a body in pieces of one byte is bounded too.
 PIECE_OVERHEAD_BYTES = 64
+BOM = b"\xef\xbb\xbf"
+SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -29,12 +36,14 @@ class Windows:
     piece of a stream costs its reader.
     """
 
-    __slots__ = ("_dropped", "_pieces", "_room")
+    __slots__ = ("_dropped", "_head_bytes", "_pieces", "_room", "_separator")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._room = KEPT_BYTES_MAX  # before the pieces are joined
+        self._room = STREAM_KEPT_BYTES_MAX  # before the pieces are joined
         self._dropped = 0
+        self._head_bytes = HEAD_BYTES
+        self._separator = b""  # of a stream's frames, once they are seen
 
     def feed(self, chunk: bytes) -> None:
         """Keep `chunk`; forget bytes of the middle once the bound is reached."""
@@ -44,30 +53,61 @@ class Windows:
             self._join()
 
     def _join(self) -> None:
-        """Make one piece of all. At least a tail's length of room is left, so that joins stay rare."""
+        """Make one piece of all. Room is left for half of it again at least, so that joins stay rare."""
         last = self._pieces[-1]
         if len(last) > KEPT_BYTES_MAX:  # do not copy all of a huge piece to keep its ends
             ends = b"".join(self._pieces[:-1])
-            head = (ends + last[: max(0, HEAD_BYTES - len(ends))])[:HEAD_BYTES]
-            self._dropped += len(ends) + len(last) - HEAD_BYTES - TAIL_BYTES
+            head = (ends + last[: max(0, self._head_bytes - len(ends))])[: self._head_bytes]
+            self._dropped += len(ends) + len(last) - len(head) - TAIL_BYTES
             text = head + last[-TAIL_BYTES:]
         else:
             text = self._cut(b"".join(self._pieces))
         self._pieces = [text]
-        self._room = max(KEPT_BYTES_MAX - len(text), TAIL_BYTES)
+        if self._separator:
+            self._room = max(STREAM_END_BYTES, len(text) // 2)
+        else:
+            self._room = max(KEPT_BYTES_MAX - len(text), TAIL_BYTES)
 
     def _cut(self, text: bytes) -> bytes:
         """`text` without its middle, if it is too long or has lost some of it before."""
-        excess = len(text) - HEAD_BYTES - TAIL_BYTES
-        if excess <= 0 or (len(text) <= KEPT_BYTES_MAX and not self._dropped):
+        self._separator = self._separator or _find_separator(text)
+        if self._separator:
+            start = self._find_tail(text)
+        else:
+            start = len(text) - TAIL_BYTES if len(text) > KEPT_BYTES_MAX or self._dropped else 0
+        if start <= self._head_bytes:
             return text
-        self._dropped += excess
-        return text[:HEAD_BYTES] + text[-TAIL_BYTES:]
+        self._dropped += start - self._head_bytes
+        return text[: self._head_bytes] + text[start:]
+
+    def _find_tail(self, text: bytes) -> int:
+        """Where the tail of a stream starts; once, also where its head ends."""
+        if not self._dropped:
+            end = 0
+            for _ in range(STREAM_END_FRAMES):
+                end = text.find(self._separator, end) + len(self._separator)
+                if end < len(self._separator):  # it has not come yet
+                    end = HEAD_BYTES
+                    break
+            self._head_bytes = min(HEAD_BYTES, max(STREAM_END_BYTES, end))
+        start = len(text)
+        for _ in range(STREAM_END_FRAMES):
+            start = max(0, text.rfind(self._separator, 0, start))
+        return max(len(text) - TAIL_BYTES, min(len(text) - STREAM_END_BYTES, start))
 
     def kept(self) -> Kept:
-        """What was kept. A body of up to `KEPT_BYTES_MAX` is whole."""
-        text = self._cut(b"".join(self._pieces))
+        """What was kept. A document of up to `KEPT_BYTES_MAX`, a stream of `STREAM_KEPT_BYTES_MAX` is whole."""
+        text = b"".join(self._pieces)
         if not self._dropped:
             return Kept(text, b"", 0)
+        text = self._cut(text)
         self._pieces = [text]
-        return Kept(text[:HEAD_BYTES], text[HEAD_BYTES:], self._dropped)
+        return Kept(text[: self._head_bytes], text[self._head_bytes :], self._dropped)
+
+
+def _find_separator(text: bytes) -> bytes:
+    """What stands between the frames of a stream that starts with `text`; nothing if it is none, or none ended yet."""
+    start = text[:256].removeprefix(BOM).lstrip()
+    if start.startswith(SSE_STARTS):
+        return next((separator for separator in (b"\n\n", b"\r\n\r\n", b"\r\r") if separator in text), b"")
+    return b"\n" if start.startswith(b"{") and (b"}\n{" in text or b"}\r\n{" in text) else b""

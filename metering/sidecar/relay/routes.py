@@ -4,8 +4,6 @@ import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import certifi
-
 from metering.core.event import Attribution
 from metering.errors import ConfigError
 from metering.sidecar.config import KeyConfig, RouteConfig
@@ -106,6 +104,8 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
         if ca_file is None:
+            import certifi  # noqa: PLC0415 - it takes 1.3 MB of a worker, and many workers speak no TLS
+
             context.load_verify_locations(certifi.where())
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"ca_file {ca_file} holds no usable certificates: {error}") from None

@@ -7,7 +7,13 @@ import pytest
 from metering.core.dialects import MEANINGS
 from metering.core.dialects.counts import USAGE_DEPTH_MAX, USAGE_MEMBERS_MAX, USAGE_WORD_LENGTH_MAX
 from metering.core.dialects.decoding import DECODED_BYTES_MAX, RATIO_FROM_BYTES, RATIO_MAX, SLICE_BYTES
-from metering.core.dialects.windows import HEAD_BYTES, KEPT_BYTES_MAX, TAIL_BYTES
+from metering.core.dialects.windows import (
+    HEAD_BYTES,
+    KEPT_BYTES_MAX,
+    STREAM_END_BYTES,
+    STREAM_END_FRAMES,
+    TAIL_BYTES,
+)
 from metering.core.usage import UsageSource
 
 DOCS = (Path(__file__).parents[3] / "docs" / "dialects.md").read_text()
@@ -23,6 +29,8 @@ def test_every_dialect_and_source_has_a_row(name: str) -> None:
     "bound",
     [
         f"first {HEAD_BYTES >> 10} KiB and last {TAIL_BYTES >> 10} KiB; up to {KEPT_BYTES_MAX >> 10} KiB",
+        f"first {STREAM_END_BYTES >> 10} KiB and last {STREAM_END_BYTES >> 10} KiB, or",
+        f"its first and last {STREAM_END_FRAMES} frames: up to {HEAD_BYTES >> 10} KiB and {TAIL_BYTES >> 10} KiB",
         f"{SLICE_BYTES >> 10} KiB of gzip",
         f"{DECODED_BYTES_MAX >> 20} MiB decoded, or more than {RATIO_FROM_BYTES >> 20} MiB at over {RATIO_MAX}:1",
         f"{USAGE_MEMBERS_MAX} members, {USAGE_DEPTH_MAX} levels, words of {USAGE_WORD_LENGTH_MAX} characters",

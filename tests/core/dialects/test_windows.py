@@ -5,7 +5,14 @@ import pytest
 
 from metering.core.dialects import Reading, classify, open_reader
 from metering.core.dialects.scan import head_members, tail_members
-from metering.core.dialects.windows import HEAD_BYTES, KEPT_BYTES_MAX, TAIL_BYTES, Windows
+from metering.core.dialects.windows import (
+    HEAD_BYTES,
+    KEPT_BYTES_MAX,
+    STREAM_END_BYTES,
+    STREAM_KEPT_BYTES_MAX,
+    TAIL_BYTES,
+    Windows,
+)
 from metering.core.usage import UsageSource
 
 FILLER = b"x" * (HEAD_BYTES + 4 * TAIL_BYTES)
@@ -160,3 +167,57 @@ def test_a_quote_that_is_never_closed_ends_the_search() -> None:
     assert tail_members(b'"a":1}}', ("a",)) == {}
     assert tail_members(b'"a":1,"b":{"c":"a"}}', ("a",)) == {"a": 1}
     assert tail_members(b'{"a":1},' * 9 + b'"b":2}', ("a", "b")) == {"b": 2}
+
+
+FRAME = b'data: {"id":"c1","model":"m","choices":[{"delta":{"content":" word"}}]}\n\n'
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_of_a_stream_only_its_ends_are_kept(end: bytes) -> None:
+    """Two hundred streams of a worker must fit into a few megabytes, however long they get."""
+    windows, frame = Windows(), FRAME.replace(b"\n", end)
+    for _ in range(5_000):
+        windows.feed(frame)
+    kept = windows.kept()
+    assert kept.dropped + len(kept.head) + len(kept.tail) == 5_000 * len(frame)
+    assert len(kept.head) + len(kept.tail) <= 2 * STREAM_END_BYTES + len(frame)
+    assert (kept.head.startswith(frame), kept.tail.endswith(frame)) == (True, True)
+
+
+def test_of_a_stream_of_documents_only_its_ends_are_kept() -> None:
+    windows, line = Windows(), b'{"message":{"content":"word"},"done":false}\n'
+    for _ in range(5_000):
+        windows.feed(line)
+    assert windows.kept().dropped > 4_000 * len(line)
+
+
+def test_a_stream_is_bounded_while_it_runs() -> None:
+    windows = Windows()
+    tracemalloc.start()
+    for _ in range(5_000):
+        windows.feed(bytes(bytearray(FRAME)))  # no two are the same object
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * STREAM_KEPT_BYTES_MAX
+
+
+def test_the_last_frames_are_kept_whole_in_a_long_stream() -> None:
+    """A response's last event repeats all of its text: usage is read from it only while its beginning is there."""
+    windows = Windows()
+    last = b'data: {"type":"response.completed","response":{"output":"' + b"y" * (TAIL_BYTES - 2_000) + b'"}}\n\n'
+    for _ in range(1_000):
+        windows.feed(FRAME)
+    for start in range(0, len(last), 1_500):
+        windows.feed(last[start : start + 1_500])
+    windows.feed(b"data: [DONE]\n\n")
+    assert last in windows.kept().tail
+
+
+def test_the_first_frames_are_kept_whole_in_a_long_stream() -> None:
+    """Anthropic tells the input side in the first event, which may be long."""
+    windows = Windows()
+    first = b'event: message_start\ndata: {"message":"' + b"y" * (2 * STREAM_END_BYTES) + b'"}\n\n'
+    windows.feed(first)
+    for _ in range(1_000):
+        windows.feed(FRAME)
+    assert windows.kept().head.startswith(first)
