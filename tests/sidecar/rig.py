@@ -25,11 +25,11 @@ ANSWER = (
 )
 
 
-def run(test: Coroutine[Any, Any, Result]) -> Result:
+def run(test: Coroutine[Any, Any, Result], seconds: float = 10) -> Result:
     """Run a test in uvloop; nothing may take long."""
 
     async def bounded() -> Result:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             return await test
 
     return uvloop.run(bounded())
