@@ -249,13 +249,20 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def relaying(
-    tmp_path: Path, script: Script, *, config: str = "", route: str = "", sweep: float = 0.05, **upstream_options: Any
+    tmp_path: Path,
+    script: Script,
+    *,
+    config: str = "",
+    route: str = "",
+    sweep: float = 0.05,
+    port: int = 0,
+    **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
-    """A rig whose config is one route `/openai` plus what is given (TOML)."""
+    """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`."""
     upstream = Upstream(script)
     await upstream.start(**upstream_options)
     scheme = "https" if "ssl" in upstream_options else "http"
-    parsed = make_config(tmp_path, f"{scheme}://localhost:{upstream.port}", config, route)
+    parsed = make_config(tmp_path, f"{scheme}://localhost:{port or upstream.port}", config, route)
     spool_dir = parsed.spool.dir / "worker-0"
     spool = SpoolWriter.open(spool_dir)
     loop = asyncio.get_running_loop()

@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from metering.core.event import Outcome
 from metering.core.usage import UsageSource
 from tests.sidecar.rig import ANSWER, CHAT, Peer, chunk, get, json_answer, post, relaying, run, serve

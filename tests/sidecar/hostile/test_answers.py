@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metering.core.event import Outcome
+from metering.core.usage import UsageSource
 from tests.sidecar.hostile.answers import ANSWERS, EVIL, OK, Answer
 from tests.sidecar.rig import ANSWER, Peer, Rig, get, json_answer, post, relaying, run, until
 
@@ -78,7 +79,9 @@ def test_hostile_answers_stay_with_their_call(tmp_path: Path, torn: bool) -> Non
                 await rig.final(2 * number)
             assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
             failed = sum(answer.passed is None or (answer.cut and not torn) for answer in ANSWERS)
-            assert sum(event.outcome is Outcome.FAILED for event in rig.records()) == failed
+            bad = [event for event in rig.records() if event.outcome is Outcome.FAILED]
+            assert len(bad) == failed
+            assert {event.usage_source for event in bad} == {UsageSource.UNKNOWN}
 
     run(test(), seconds=120)
 

@@ -52,14 +52,14 @@ def torn(data: bytes) -> list[bytes]:
     return cut(data, islice(cycle((1, 3, 1, 2, 5)), len(data)))
 
 
-async def send(rig: Rig, pieces: list[bytes]) -> bytes:
-    """What a client gets, up to the answer to the request behind or to the connection's end."""
+async def send(rig: Rig, pieces: list[bytes], last: bytes = ANSWERED_BEHIND) -> bytes:
+    """What a client gets, up to `last`, the answer to the request behind, or to the connection's end."""
     peer = await rig.connect()
     answer = b""
     with contextlib.suppress(ConnectionError):  # refused before all was sent
         await peer.send(*pieces)
     async with asyncio.timeout(CASE_SECONDS):
-        while not answer.endswith(ANSWERED_BEHIND) and (piece := await peer.reader.read(65536)):
+        while not answer.endswith(last) and (piece := await peer.reader.read(65536)):
             answer += piece
     peer.close()
     return answer
