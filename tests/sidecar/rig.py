@@ -233,18 +233,23 @@ class Rig:
 
     def records(self, kind: str = "F") -> list[UsageEvent]:
         """The spool's records of a kind (O or F), in order."""
-        lines = [line for path in sorted(self.spool_dir.glob("*.seg")) for line in path.read_bytes().splitlines()]
-        return [
-            msgspec.json.decode(line.split(b" ", 3)[3], type=UsageEvent)
-            for line in lines
-            if line.split(b" ", 3)[2] == kind.encode()
-        ]
+        return read_records(self.spool_dir, kind)
 
     async def final(self, count: int = 1) -> UsageEvent:
         """The last of `count` final records, once they are there."""
         await until(lambda: len(self.records()) >= count)
         assert len(self.records()) == count
         return self.records()[-1]
+
+
+def read_records(spool_dir: Path, kind: str = "F") -> list[UsageEvent]:
+    """A spool's records of a kind (O or F), in order."""
+    lines = [line for path in sorted(spool_dir.glob("*.seg")) for line in path.read_bytes().splitlines()]
+    return [
+        msgspec.json.decode(line.split(b" ", 3)[3], type=UsageEvent)
+        for line in lines
+        if line.split(b" ", 3)[2] == kind.encode()
+    ]
 
 
 @contextlib.asynccontextmanager
