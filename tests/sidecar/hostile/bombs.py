@@ -31,7 +31,12 @@ def _deflate(megabytes: int, window_bits: int) -> bytes:
 
 def _brotli(megabytes: int) -> bytes:
     encoder = brotli.Compressor(quality=5)
-    return encoder.process(_FRONT) + b"".join(encoder.process(_ZEROS) for _ in range(megabytes)) + encoder.finish()
+    pieces: list[bytes] = [
+        encoder.process(_FRONT),
+        *(encoder.process(_ZEROS) for _ in range(megabytes)),
+        encoder.finish(),
+    ]
+    return b"".join(pieces)
 
 
 def _zstd(megabytes: int) -> bytes:
