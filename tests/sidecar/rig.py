@@ -25,11 +25,11 @@ ANSWER = (
 )
 
 
-def run(test: Coroutine[Any, Any, Result]) -> Result:
+def run(test: Coroutine[Any, Any, Result], seconds: float = 10) -> Result:
     """Run a test in uvloop; nothing may take long."""
 
     async def bounded() -> Result:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             return await test
 
     return uvloop.run(bounded())
@@ -233,12 +233,7 @@ class Rig:
 
     def records(self, kind: str = "F") -> list[UsageEvent]:
         """The spool's records of a kind (O or F), in order."""
-        lines = [line for path in sorted(self.spool_dir.glob("*.seg")) for line in path.read_bytes().splitlines()]
-        return [
-            msgspec.json.decode(line.split(b" ", 3)[3], type=UsageEvent)
-            for line in lines
-            if line.split(b" ", 3)[2] == kind.encode()
-        ]
+        return read_records(self.spool_dir, kind)
 
     async def final(self, count: int = 1) -> UsageEvent:
         """The last of `count` final records, once they are there."""
@@ -247,15 +242,32 @@ class Rig:
         return self.records()[-1]
 
 
+def read_records(spool_dir: Path, kind: str = "F") -> list[UsageEvent]:
+    """A spool's records of a kind (O or F), in order."""
+    lines = [line for path in sorted(spool_dir.glob("*.seg")) for line in path.read_bytes().splitlines()]
+    return [
+        msgspec.json.decode(line.split(b" ", 3)[3], type=UsageEvent)
+        for line in lines
+        if line.split(b" ", 3)[2] == kind.encode()
+    ]
+
+
 @contextlib.asynccontextmanager
 async def relaying(
-    tmp_path: Path, script: Script, *, config: str = "", route: str = "", sweep: float = 0.05, **upstream_options: Any
+    tmp_path: Path,
+    script: Script,
+    *,
+    config: str = "",
+    route: str = "",
+    sweep: float = 0.05,
+    port: int = 0,
+    **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
-    """A rig whose config is one route `/openai` plus what is given (TOML)."""
+    """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`."""
     upstream = Upstream(script)
     await upstream.start(**upstream_options)
     scheme = "https" if "ssl" in upstream_options else "http"
-    parsed = make_config(tmp_path, f"{scheme}://localhost:{upstream.port}", config, route)
+    parsed = make_config(tmp_path, f"{scheme}://localhost:{port or upstream.port}", config, route)
     spool_dir = parsed.spool.dir / "worker-0"
     spool = SpoolWriter.open(spool_dir)
     loop = asyncio.get_running_loop()

@@ -1,5 +1,7 @@
 """Decide about a request before anything is forwarded: its route, whose it is, and where it goes."""
 
+import re
+
 from metering.core.dialects import Operation, classify
 from metering.core.event import Attribution
 from metering.sidecar.config import KeyConfig, SidecarConfig
@@ -12,6 +14,7 @@ from metering.sidecar.relay.routes import Route, RouteTable
 
 KEY_PREFIX = b"/k/"
 OPERATIONS_MAX = 512
+_DOT_SEGMENT = re.compile(rb"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:$|/|;|%2f|%5c|%3b)", re.IGNORECASE)
 
 
 class Admitted:
@@ -88,8 +91,8 @@ class Admission:
         if path.startswith(KEY_PREFIX):
             secret, path = _key_in_path(path, secret)
         owner = None if secret is None else self._find_key(secret)
-        if b"/." in path or b"%2" in path:
-            _refuse_dot_segments(path)
+        if b"/." in path or b"%" in path or b"\\" in path:
+            _refuse_other_readings(path)
         route = self.table.match(path, host_name(head.host))
         if route is None:
             raise Refusal(404, "No route of this sidecar serves this path or host; check the base URL.")
@@ -143,8 +146,12 @@ def _key_in_path(path: bytes, header_secret: bytes | None) -> tuple[bytes, bytes
     return secret, slash + rest or b"/"
 
 
-def _refuse_dot_segments(path: bytes) -> None:
-    """`/openai/../x` could leave the upstream's base path. No SDK sends it."""
-    for segment in path.split(b"/"):
-        if segment.lower().replace(b"%2e", b".") in (b".", b".."):
-            raise Refusal(400, "The path has . or .. segments, which could leave the route; send it without them.")
+def _refuse_other_readings(path: bytes) -> None:
+    """`/openai/../x` could leave the upstream's base path. No SDK sends it.
+
+    nginx decodes slashes before it resolves dots, Tomcat cuts a segment's parameters off, IIS turns backslashes.
+    """
+    if b"\\" in path:
+        raise Refusal(400, "The path has a backslash, which some servers read as a slash; write %5C.")
+    if _DOT_SEGMENT.search(path):
+        raise Refusal(400, "The path has . or .. segments, which could leave the route; send it without them.")

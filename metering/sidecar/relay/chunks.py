@@ -7,15 +7,23 @@ through llhttp alone.
 """
 
 import re
+from collections.abc import Collection
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpRequestParser
 
-from metering.sidecar.relay.request_head import RequestHead
+from metering.sidecar.relay.message_end import MessageEnd
 
 LINE_LENGTH_MAX = 4096
 TRAILER_BYTES_MAX = 16 * 1024
+_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
-_TRAILER_LINE = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
+_TRAILER_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[^\x00-\x08\x0a-\x1f\x7f]*")
+# What frames, routes, modifies or authenticates a request (RFC 9110 section 6.5.1), or speaks to us: llhttp heeds a
+# Connection in a trailer, other servers merge them all into the headers.
+_NOT_IN_TRAILERS = re.compile(
+    rb"content-(?:length|encoding|type|range)|transfer-encoding|host|connection|keep-alive|te|trailer|upgrade|expect"
+    rb"|authorization|cookie|max-forwards|proxy-.*|x-metering-.*"
+)
 
 
 class BadChunk(Exception):
@@ -25,7 +33,9 @@ class BadChunk(Exception):
 class ChunkScanner:
     """Feed it body bytes; it finds content and end."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: Collection[bytes] = ()) -> None:
+        """`trusted`: names (lower-case) of headers that are not to come as trailers."""
+        self._trusted = trusted
         self.content: list[bytes] = []  # of the last feed
         self.ended = False
         self._line = b""  # an unfinished size or trailer line
@@ -80,23 +90,31 @@ class ChunkScanner:
         self._trailer_bytes += len(line)
         if not line:
             self.ended = True
-        elif not _TRAILER_LINE.fullmatch(line) or self._trailer_bytes > TRAILER_BYTES_MAX:
+            return
+        match = _TRAILER_LINE.fullmatch(line)
+        if not match or self._trailer_bytes > TRAILER_BYTES_MAX:
             raise BadChunk("a trailer is not a valid header or the trailers are too long")
+        name = match[1].lower()
+        if name in self._trusted or _NOT_IN_TRAILERS.fullmatch(name):
+            raise BadChunk("a trailer has a name that only a header may have")
 
 
 class ChunkedRequest:
     """A chunked request body, read by two parsers that must agree."""
 
-    def __init__(self, head: RequestHead) -> None:
-        self._scanner = ChunkScanner()
-        self._parser, self._end = head.parser, head.parser_end
+    def __init__(self, trusted: Collection[bytes]) -> None:
+        self._scanner = ChunkScanner(trusted)
+        # Not the parser that read the head: httptools takes an Upgrade, which goes on as plain HTTP, for the end.
+        self._end = MessageEnd()
+        self._parser = HttpRequestParser(self._end)
+        self._parser.feed_data(_HEAD)
 
     def feed(self, data: bytes) -> tuple[int, bytes]:
         """Like `ChunkScanner.feed`, with the content of this part of the body."""
         used = self._scanner.feed(data)
         try:
             self._parser.feed_data(data[:used])
-        except (HttpParserError, HttpParserUpgrade) as error:
+        except HttpParserError as error:
             raise BadChunk(str(error)) from None
         if self._scanner.ended != self._end.complete:
             raise BadChunk("the end of the chunked body is ambiguous")

@@ -187,8 +187,11 @@ class Downstream(asyncio.Protocol):
             self._buffer = b""
             self._begin(admitted, data[end:])
             return
-        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some clients end a body with one too many
-            data = data[2:]
+        begin = 0
+        while data.startswith(b"\r\n", begin):  # RFC 9112 section 2.2: some clients end a body with one too many
+            begin += 2
+        if begin:
+            data = data[begin:]
         end = data.find(BLANK_LINE) + len(BLANK_LINE)
         try:
             if end < len(BLANK_LINE):
@@ -215,7 +218,7 @@ class Downstream(asyncio.Protocol):
             call.begin(rest, rest, ended=True)
             return
         head = admitted.head
-        self._chunks = ChunkedRequest(head) if head.chunked else None
+        self._chunks = ChunkedRequest(admitted.route.trusted) if head.chunked else None
         self._body_left = length
         self._request_open = head.chunked or length > 0
         if not self._request_open:

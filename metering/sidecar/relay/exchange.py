@@ -10,7 +10,7 @@ from metering.core.event import Outcome, UsageEvent
 from metering.sidecar.relay.admission import Admitted
 from metering.sidecar.relay.call_record import CallRecord
 from metering.sidecar.relay.problems import Refusal, problem
-from metering.sidecar.relay.response_head import ResponseHead
+from metering.sidecar.relay.response_head import BadResponse, ResponseHead
 
 if TYPE_CHECKING:  # these three know each other; only types are needed here
     from metering.sidecar.relay.bodies import Body
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these three know each other; only types are needed here
 REPLAY_BYTES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 64 * 1024
 _SPOOL_FULL = "Calls can't be counted now because the spool is full; free disk space and try again."
+INTERIMS_MAX = 100
 KEEP, CLOSE, RESET = range(3)  # how the client's connection goes on after the answer
 
 
@@ -41,7 +42,7 @@ class Exchange:
     _retried = False
     _last = b""
     _ending = 0
-    _pending_bytes = 0
+    _pending_bytes = _interims = 0
     _pending: list[bytes] | None = None  # of the request, waiting for a connection
     _replay: list[bytes] | None = None  # of the request, as long as it could be sent again
     _replay_bytes = 0
@@ -127,8 +128,11 @@ class Exchange:
     # ── the answer ────────────────────────────────────────────────────────────────────────────────────
 
     def interim(self, head: ResponseHead) -> None:
-        """A 1xx. HTTP/1.0 knows none."""
+        """A 1xx. HTTP/1.0 knows none. `BadResponse` if there is no end of them."""
         self._replay = None
+        self._interims += 1
+        if self._interims > INTERIMS_MAX:
+            raise BadResponse(f"it begins with more than {INTERIMS_MAX} interim answers")
         if self.client is not None and not self.request.http10:
             self.client.send(head.plain)
 

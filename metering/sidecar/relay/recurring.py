@@ -8,8 +8,9 @@ llhttp and the checks found out about the first head holds for this one too.
 """
 
 LENGTH, TRACE = b"content-length", b"traceparent"
+# No body has a thousand terabytes; more digits overflow somebody's integers, and Python itself refuses 4,301.
+LENGTH_DIGITS_MAX = 15
 _PRINTABLE = bytes(range(0x20, 0x7F))
-_LENGTH_DIGITS_MAX = 15
 # Learning what varies costs 15 µs. Heads that are never alike pay for it that many times, then seldom.
 _LEARNED_MAX, _LEARN_EACH = 16, 64
 AT_FIRST = frozenset((LENGTH, TRACE))
@@ -55,7 +56,7 @@ class Recurring:
                 return 0
             if self.length_at >= 0:
                 digits = values[self.length_at]
-                if not digits.isdigit() or len(digits) > _LENGTH_DIGITS_MAX:
+                if not digits.isdigit() or len(digits) > LENGTH_DIGITS_MAX:
                     return 0
             self.values = values
             out = self._out

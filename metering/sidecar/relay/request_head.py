@@ -13,9 +13,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.problems import Refusal
+from metering.sidecar.relay.recurring import LENGTH_DIGITS_MAX
 
 BLANK_LINE = b"\r\n\r\n"
-_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?")
 _TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 # Never forwarded: they speak about this connection, or to us.
@@ -37,10 +37,9 @@ class RequestHead:
     method: bytes
     target: bytes
     http10: bool
-    parser: HttpRequestParser
-    parser_end: MessageEnd
     body_length = 0
     head_only = chunked = expects = websocket = False
+    hostless = False  # HTTP/1.0 without a Host header, whatever its target says
     upgrades = False  # llhttp saw both Upgrade and Connection: upgrade
     connection = host = te = retry_count = traceparent = b""
     key: bytes | None = None
@@ -74,7 +73,7 @@ class RequestHead:
         """The head for the upstream: its target and Host, without what is ours, the rest untouched."""
         raw, at = self.raw, self.start_end
         parts = [self.method, b" ", target, b" HTTP/1.1"]
-        if not self.host:
+        if self.hostless:
             parts.append(host_line)
         for start, end, name in self.lines:
             if name in _KEPT and not (name == b"expect" and self.http10):
@@ -108,23 +107,21 @@ class RequestReader:
     def read(self, raw: bytes) -> RequestHead:
         """Read one head, from its first letter to its blank line. `Refusal` if it isn't beyond doubt."""
         head = RequestHead(raw)
-        end = MessageEnd()
-        parser = HttpRequestParser(end)
+        parser = HttpRequestParser(MessageEnd())
         try:
             parser.feed_data(raw)
         except HttpParserUpgrade:
             head.upgrades = True
         except HttpParserError as error:
             raise Refusal(400, f"The request is not valid HTTP/1.1: {error}.") from None
-        head.parser, head.parser_end = parser, end
-        self._read_start(head)
+        self._read_start(head, parser.get_method())
         self._read_headers(head)
         _check(head)
         return head
 
-    def _read_start(self, head: RequestHead) -> None:
+    def _read_start(self, head: RequestHead, method: bytes) -> None:
         words = head.raw[: head.start_end].split(b" ")
-        if len(words) != 3 or words[0] != head.parser.get_method():
+        if len(words) != 3 or words[0] != method:
             raise Refusal(400, "The request line is not one method, one target and one version.")
         head.method, head.target, version = words
         head.head_only = head.method == b"HEAD"
@@ -144,6 +141,8 @@ class RequestReader:
                     raise Refusal(400, "The request has more than one Host header.")
                 head.host = value or b" "
             elif name == b"content-length":
+                if len(value) > LENGTH_DIGITS_MAX:
+                    raise Refusal(400, "The Content-Length is larger than any body can be.")
                 head.body_length = int(value)
             elif name == b"connection":
                 head.connection = head.connection + b"," + value if head.connection else value
@@ -179,14 +178,18 @@ def _check(head: RequestHead) -> None:
     """What llhttp leaves to its user."""
     if head.method == b"CONNECT":
         raise Refusal(405, "CONNECT is not served: destinations come from the configuration only.")
-    if not head.host and not head.http10:
-        raise Refusal(400, "The request has no Host header.")
-    if head.host and not _HOST.fullmatch(head.host.lower()):
+    if not head.host:
+        if not head.http10:
+            raise Refusal(400, "The request has no Host header.")
+        head.hostless = True
+    elif not _HOST.fullmatch(head.host.lower()):
         raise Refusal(400, "The Host header is not a host name or address.")
     if head.chunked and head.http10:
         raise Refusal(400, "HTTP/1.0 has no chunked bodies.")
     if not head.target.startswith(b"/"):
         _read_absolute(head)
+    if b"#" in head.target:
+        raise Refusal(400, "The request target has a fragment, which some servers cut off; write %23.")
     # Only WebSocket is tunnelled: behind an h2c tunnel calls would pass unmetered. Others stay plain HTTP, as
     # RFC 9110 section 7.8 allows.
     head.websocket = head.websocket and head.upgrades
@@ -198,9 +201,7 @@ def _check(head: RequestHead) -> None:
 
 
 def _read_absolute(head: RequestHead) -> None:
-    """`http://host/path`: the host inside wins over the header (RFC 9112 section 3.2.2). `*` is left as it is."""
-    if head.target == b"*":
-        return
+    """`http://host/path`: the host inside wins over the header (RFC 9112 section 3.2.2)."""
     scheme, separator, rest = head.target.partition(b"://")
     host, slash, path = rest.partition(b"/")
     if scheme.lower() not in (b"http", b"https") or not separator or not _HOST.fullmatch(host.lower()):
@@ -224,5 +225,7 @@ def check_partial(data: bytes, bytes_max: int) -> None:
     """Refuse early what can't become a head any more. `Refusal`."""
     if len(data) > bytes_max:
         raise Refusal(431, f"The request's head is larger than {bytes_max} bytes.")
-    if _BARE_LINE_FEED.search(data):
+    # Asked at each read of a slow head, so the last line only: a pattern over all took 4 ms for 60 KB, this 4 µs.
+    last = data.rfind(b"\n")
+    if last >= 0 and not data.endswith(b"\r", 0, last):
         raise Refusal(400, "A line of the request's head ends without a carriage return.")

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from metering.sidecar.relay.message_end import MessageEnd
-from metering.sidecar.relay.recurring import AT_FIRST, Recurring
+from metering.sidecar.relay.recurring import AT_FIRST, LENGTH_DIGITS_MAX, Recurring
 
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
     rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"
     rb":[ \t]*([^\r]*)"
 )
+# llhttp lets control bytes stand in the reason.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 _NOT_DROPPABLE = frozenset(
     (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"close", b"keep-alive", b"")
 )
 
-
+# What it may be sent in. Other words, or `chunked` twice, are read as chunked by some clients and not by others.
+_CODINGS = frozenset(
+    (b"chunked", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity")
+)  # fmt: skip
 _FIXED = frozenset(
     (b"content-type", b"content-encoding", b"transfer-encoding", b"connection", b"keep-alive", b"upgrade",
      b"proxy-connection")
@@ -103,11 +108,13 @@ def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpRespon
     except HttpParserError as error:
         raise BadResponse(str(error)) from None
     head = ResponseHead(raw, parser.get_status_code())
-    if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+    if not _STATUS_LINE.match(raw):
         raise BadResponse("it is neither HTTP/1.1 nor HTTP/1.0")
     hops = False
     for name, value in _HEADERS.findall(raw.lower(), 12):
         if name == b"content-length":
+            if len(value) > LENGTH_DIGITS_MAX:
+                raise BadResponse("its Content-Length is larger than any body can be")
             head.body_length = int(value)
         elif name == b"content-type":
             head.content_type = value.decode("latin-1")
@@ -133,18 +140,20 @@ def expect_again(head: ResponseHead, last: ResponseHead | None) -> ResponseHead 
 
 def _read_hops(head: ResponseHead) -> None:
     """The headers that speak about the upstream's connection, and where they stand."""
-    dropped = []
+    dropped, codings = [], []
     for match in _HEADERS.finditer(head.raw.lower(), 12):
         name, value = match[1], match[2].rstrip(b" \t")
         if name == b"connection":
             head.connection = head.connection + b"," + value if head.connection else value
         elif name == b"transfer-encoding":
-            head.chunked = value.rpartition(b",")[2].strip() == b"chunked"
-            head.coded = not head.chunked
+            codings += [coding.strip(b" \t") for coding in value.split(b",")]
         if not name.startswith(b"content-"):
             dropped.append((*match.span(), name))
-    if head.http10 and (head.chunked or head.coded):
-        raise BadResponse("HTTP/1.0 has no transfer encodings")
+    if codings:
+        if head.http10 or not _CODINGS.issuperset(codings) or b"chunked" in codings[:-1]:
+            raise BadResponse("its transfer encoding is not one that HTTP knows")
+        head.chunked = codings[-1] == b"chunked"
+        head.coded = not head.chunked
     head.dropped = dropped
     head.plain = head.drop_hops()
     if head.http10:

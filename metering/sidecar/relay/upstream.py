@@ -128,6 +128,8 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             while (end := data.find(BLANK_LINE)) >= 0:
                 end += len(BLANK_LINE)
+                if end > self._pool.head_bytes:
+                    raise self._too_large()
                 head, parser = read_response(data[:end], self._end)
                 data = data[end:]
                 if head.status >= 200:
@@ -144,7 +146,10 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._buffer = data
         if len(data) > self._pool.head_bytes:
-            self._break_off(call, BadResponse(f"its head is larger than {self._pool.head_bytes} bytes"))
+            self._break_off(call, self._too_large())
+
+    def _too_large(self) -> BadResponse:
+        return BadResponse(f"its head is larger than {self._pool.head_bytes} bytes")
 
     def _begin_length(self, call: "Exchange", head: ResponseHead, data: bytes) -> None:
         """A body of known length, which mostly came with its head."""
