@@ -197,10 +197,10 @@ class World:
         writer._take_back(job, error)
 
     def note_synced(self, writer: SpoolWriter) -> None:
-        synced = range(self.first_sequence, writer._log.synced + 1)
+        first, last = self.first_sequence, writer._log.synced
         for call in self.calls:
-            call.open_kept = call.open_kept or call.open_sequence in synced
-            call.final_kept = call.final_kept or call.final_sequence in synced
+            call.open_kept = call.open_kept or first <= (call.open_sequence or 0) <= last
+            call.final_kept = call.final_kept or first <= (call.final_sequence or 0) <= last
 
     def ship(self) -> None:
         if self.shipper is None:

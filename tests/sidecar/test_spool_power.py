@@ -9,7 +9,7 @@ import pytest
 from tests.sidecar.spool_world import World
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-SEEDS, PARTS = 600, 4
+SEEDS, PARTS = 500, 2
 
 
 def run_seed(seed: int) -> None:

@@ -21,7 +21,6 @@ from metering.sidecar.spool.segment import (
     OPEN,
     Header,
     Record,
-    event_id_of,
     event_key,
     first_sequence_of,
     list_segments,
@@ -29,6 +28,10 @@ from metering.sidecar.spool.segment import (
 )
 from metering.sidecar.spool.segment_file import UNNAMED
 
+# A start that had to read more would keep traffic waiting for longer than 2 s.
+NEEDED_SEGMENTS_MAX = 16
+NEEDED_BYTES_MAX = 128 * 1024**2
+DAMAGED_BYTES_MAX = 4 * 1024**2
 UNSYNCED_SEGMENTS_MAX = 8  # more than a writer fills between two syncs
 
 
@@ -40,11 +43,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct):
-    """A spool as a crash left it."""
+    """A spool as a crash left it. Where reading it would take too long it has no `open_payloads`: whoever ships it
+    reads it all, and gives a row to each call that nobody finished.
+    """
 
     next_sequence: int
     last_sequence: int  # the highest that can be read, 0 if none
-    open_payloads: dict[UUID, bytes]  # calls without a final record: the JSON of their last open record
+    open_payloads: dict[bytes, bytes]  # calls without a final record: the JSON of their last open record
     source_id: UUID | None  # as the newest readable header says
     corrupt_records: int
     cut_bytes: int
@@ -61,15 +66,13 @@ def recover(directory: Path, disk: Disk, now: float) -> Found:
         disk.unlink(unnamed)
     segments = list_segments(directory)
     found = Found(_next_boot(segments, now), 0, {}, None, 0, 0, synced=_sync_newest(disk, segments))
-    open_payloads: dict[bytes, bytes] = {}
-    for segment in since_checkpoint(segments):
-        _read_segment(disk, segment, found, open_payloads)
+    needed = since_checkpoint(segments[-NEEDED_SEGMENTS_MAX:])
+    is_readable = sum(segment.stat().st_size for segment in needed) <= NEEDED_BYTES_MAX
+    for segment in needed:
+        is_readable = is_readable and _read_segment(disk, segment, found)
         found.last_sequence = max(found.last_sequence, first_sequence_of(segment) - 1)
-    for key, payload in open_payloads.items():
-        if event_id := event_id_of(key):
-            found.open_payloads[event_id] = payload
-        else:
-            found.corrupt_records += 1
+    if not is_readable:
+        found.open_payloads = {}
     if found.next_sequence <= found.last_sequence:  # a file was renamed by hand
         found.next_sequence = (found.last_sequence // BOOT_SEQUENCES + 1) * BOOT_SEQUENCES
     return found
@@ -135,32 +138,36 @@ def _sync_newest(disk: Disk, segments: list[Path]) -> bool:
     return synced
 
 
-def _read_segment(disk: Disk, segment: Path, found: Found, open_payloads: dict[bytes, bytes]) -> None:
+def _read_segment(disk: Disk, segment: Path, found: Found) -> bool:
+    """Follow the calls through a segment and cut its torn tail; False if it is damaged beyond reading now."""
+    damaged_bytes = 0
     for item in scan_segment(segment):
         if isinstance(item, Damage):
-            _set_aside(disk, segment, item, found)
+            damaged_bytes += len(item.data)
+            if item.harm is Harm.TORN and _cut_off(disk, segment, item):
+                found.cut_bytes += len(item.data)
+            else:
+                # It stays where it is: readers step over it, and the shipper takes the time to quarantine it.
+                found.corrupt_records += 1
+            if damaged_bytes > DAMAGED_BYTES_MAX:
+                return False
             continue
         found.last_sequence = max(found.last_sequence, item.sequence)
         if header := parse_header(item):
             found.source_id = header.source_id
-        elif not _apply(item, open_payloads):
+        elif not _apply(item, found.open_payloads):
             found.corrupt_records += 1
+    return True
 
 
-def _set_aside(disk: Disk, segment: Path, damage: Damage, found: Found) -> None:
-    torn = damage.harm is Harm.TORN
+def _cut_off(disk: Disk, segment: Path, damage: Damage) -> bool:
+    """Move a torn tail to quarantine; False where a full disk or a read-only file refuses."""
     try:
         set_aside(disk, segment, damage.offset, damage.harm, damage.data)
-        if torn:
-            _cut(disk, segment, damage.offset)
+        _cut(disk, segment, damage.offset)
     except OSError:
-        # A full disk or a read-only file must not stop traffic: the bytes stay where they are, readers step
-        # over them, and nothing is ever appended behind them.
-        torn = False
-    if torn:
-        found.cut_bytes += len(damage.data)
-    else:
-        found.corrupt_records += 1
+        return False
+    return True
 
 
 def _cut(disk: Disk, segment: Path, offset: int) -> None:

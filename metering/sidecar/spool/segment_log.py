@@ -63,13 +63,14 @@ class SegmentLog:
         self._names_changed = False
         self._finals: list[bytes] = []  # JSON of finals since the last job was taken; the job has those before
         self._finals_dropped = False
-        self.must_rewrite = False  # a sync failed, and what it was to cover is not written anew yet
+        self.must_rewrite = False  # `_finals` are to begin the next segment: those of a failed sync, or of a start
 
-    def begin(self, next_sequence: int, last: int, source_id: UUID, boot_id: UUID) -> None:
-        """Go on after what an earlier writer left; the first `write` makes a segment."""
+    def begin(self, next_sequence: int, last: int, source_id: UUID, boot_id: UUID, finals: list[bytes]) -> None:
+        """Go on after what an earlier writer left; the first segment begins with `finals` (JSON)."""
         self._next, self.last, self.synced = next_sequence, last, next_sequence - 1
         self._counted_from = next_sequence
         self._source_id, self._boot_id = source_id, boot_id
+        self._finals, self.must_rewrite = finals, bool(finals)
 
     def write(self, kind: bytes, payload: bytes) -> int:
         """Append one record; its sequence. `OSError`, or `SpoolError` if no reader would take a line so long for a

@@ -42,7 +42,7 @@ class SpoolStats(msgspec.Struct, kw_only=True):
     unsynced: int  # records that no sync covers yet
     syncs: int
     syncs_failed: int
-    corrupt: int  # damaged records found at the start; quarantined
+    corrupt: int  # damaged places found at the start
     cut_bytes: int  # torn off the end at the start; quarantined
     interrupted: int  # calls of a former run that were given a final record at the start
     refused: int  # records not written for want of space or because the disk refused them
@@ -269,11 +269,9 @@ class SpoolWriter:
         self._source_id = settle_source_id(
             self._disk, self._directory, found.source_id, emptied=found.next_sequence == 1
         )
-        self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4())
-        self._open.update((event_id.int, payload) for event_id, payload in found.open_payloads.items())
-        self._promised = sum(len(payload) + FINAL_BYTES for payload in self._open.values())
         # An open record is the row that is true if nobody says more: it becomes the final as it is.
-        self._deferred = dict(self._open)
+        finals = list(found.open_payloads.values())
+        self._log.begin(found.next_sequence, found.last_sequence, self._source_id, uuid.uuid4(), finals)
         self._room.release()  # left by a former run, whose finals may need it now
         try:
             self._log.rotate()
@@ -282,7 +280,6 @@ class SpoolWriter:
                 raise
             self._room.look(self._log.bytes)
             return  # traffic must flow on a full disk too; the first append that finds space begins the segment
-        self._write_deferred()
         with suppress(SpoolError):  # degraded: what was written was written anew
             self.sync()
         if not found.synced:
