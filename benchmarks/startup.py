@@ -197,7 +197,8 @@ def main() -> int:
         )
     else:
         print(
-            f"{'case':20} {'MB':>9} {'segments':>9} {'seconds':>8} {'CPU s':>8} {'interrupted':>12} {'corrupt':>8} {'RSS MB':>8}"
+            f"{'case':20} {'MB':>9} {'segments':>9} {'seconds':>8} {'CPU s':>8}"
+            f" {'interrupted':>12} {'corrupt':>8} {'RSS MB':>8}"
         )
         for one in cases:
             print(

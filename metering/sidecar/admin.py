@@ -26,7 +26,7 @@ _METRICS = {
     "client_connections": ("gauge", "Open client connections"),
     "upstream_connections": ("gauge", "Open or dialled upstream connections"),
     "spool_bytes": ("gauge", "Bytes of all spool segments"),
-    "spool_corrupt_records": ("counter", "Damaged spool records that were quarantined"),
+    "spool_corrupt_records": ("counter", "Damaged places a start found in its spool"),
     "spool_degraded": ("gauge", "1 while the disk refuses to sync or to write"),
 }
 

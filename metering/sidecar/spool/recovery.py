@@ -66,13 +66,12 @@ def recover(directory: Path, disk: Disk, now: float) -> Found:
         disk.unlink(unnamed)
     segments = list_segments(directory)
     found = Found(_next_boot(segments, now), 0, {}, None, 0, 0, synced=_sync_newest(disk, segments))
-    needed = since_checkpoint(segments[-NEEDED_SEGMENTS_MAX:])
-    is_readable = sum(segment.stat().st_size for segment in needed) <= NEEDED_BYTES_MAX
-    for segment in needed:
-        is_readable = is_readable and _read_segment(disk, segment, found)
-        found.last_sequence = max(found.last_sequence, first_sequence_of(segment) - 1)
-    if not is_readable:
-        found.open_payloads = {}
+    if segments:
+        found.last_sequence = first_sequence_of(segments[-1]) - 1
+    for segment in since_checkpoint(_newest(segments)):
+        if not _read_segment(disk, segment, found):
+            found.open_payloads = {}
+            break
     if found.next_sequence <= found.last_sequence:  # a file was renamed by hand
         found.next_sequence = (found.last_sequence // BOOT_SEQUENCES + 1) * BOOT_SEQUENCES
     return found
@@ -125,6 +124,17 @@ def _next_boot(segments: list[Path], now: float) -> int:
         return 1
     following = first_sequence_of(segments[-1]) // BOOT_SEQUENCES + 1
     return max(following, min(int(now) - BOOT_EPOCH, BOOTS_MAX)) * BOOT_SEQUENCES
+
+
+def _newest(segments: list[Path]) -> list[Path]:
+    """As many of the newest segments as a start has the time to read."""
+    size = 0
+    newest = segments[-NEEDED_SEGMENTS_MAX:]
+    for at in range(len(newest) - 1, -1, -1):
+        size += newest[at].stat().st_size
+        if size > NEEDED_BYTES_MAX:
+            return newest[at + 1 :]
+    return newest
 
 
 def _sync_newest(disk: Disk, segments: list[Path]) -> bool:
