@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from metering.core.event import Outcome
 from metering.sidecar.spool.quarantine import QUARANTINE
 from metering.sidecar.spool.reader import Batch, SpoolReader
 from metering.sidecar.spool.recovery import read_checkpoint
+from metering.sidecar.spool.repair import repair_spool
+from metering.sidecar.spool.report import report_spool
 from metering.sidecar.spool.scan import Damage, Harm, Scanner, scan_segment
 from metering.sidecar.spool.segment import OPEN, Record, encode_line, list_segments
 from metering.sidecar.spool.writer import SpoolWriter
@@ -75,16 +78,14 @@ def test_cut_at_every_offset_leaves_the_longest_valid_prefix(ram_path: Path) -> 
         shutil.rmtree(directory)
 
 
-def test_any_flipped_bit_of_a_three_segment_spool_costs_no_record(tmp_path: Path) -> None:
-    write_spool(tmp_path, 9)
+def test_any_flipped_bit_of_a_two_segment_spool_costs_no_record(tmp_path: Path) -> None:
+    write_spool(tmp_path, 7)
     segments = list_segments(tmp_path)
-    assert len(segments) == 3
-    for at, segment in enumerate(segments):
+    assert len(segments) == 2
+    for segment in segments:
         data = bytearray(segment.read_bytes())
         whole = [(record.sequence, record.payload) for record in scan_segment(segment) if isinstance(record, Record)]
-        # Every byte; which of its bits moves on, so that all eight get their turn.
-        for offset in range(len(data)):
-            bit = 1 << (offset + at) % 8
+        for offset, bit in product(range(len(data)), [1 << shift for shift in range(8)]):
             data[offset] ^= bit
             scanner = Scanner()
             items = scanner.feed(bytes(data)) + scanner.finish()
@@ -106,6 +107,25 @@ def test_a_spool_with_a_flipped_bit_starts_and_ships_every_call(ram_path: Path) 
             (directory / segment.name).write_bytes(flipped)
             SpoolWriter.open(directory).close()
             assert sorted(shipped_numbers(directory)) == list(range(9)), (segment.name, offset)
+            shutil.rmtree(directory)
+
+
+def test_a_flipped_bit_is_told_by_verify_and_mended_by_repair(ram_path: Path) -> None:
+    write_spool(ram_path / "whole", 7)
+    assert report_spool(ram_path / "whole").places == []
+    for segment in list_segments(ram_path / "whole"):
+        data = segment.read_bytes()
+        for offset in range(7, len(data) - 1, 97):
+            directory = ram_path / "flipped"
+            shutil.copytree(ram_path / "whole", directory)
+            flipped = bytearray(data)
+            flipped[offset] ^= 1 << offset % 8
+            (directory / segment.name).write_bytes(flipped)
+            assert [place.is_damage for place in report_spool(directory).places] == [True], offset
+            report = repair_spool(directory)
+            assert (report.segments_rewritten, report.damages_quarantined) == (1, 1)
+            assert [place for place in report_spool(directory).places if place.is_damage] == []
+            assert sorted(numbers(finals(directory))) == list(range(7)), offset
             shutil.rmtree(directory)
 
 
