@@ -78,7 +78,6 @@ def measure(size: int) -> dict[str, Any]:
         ((rows,),) = workshop.rows("SELECT count(*) FROM usage_event")
         broken = workshop.broken_checks()
         left = segments_bytes(spool / "worker-0")
-    steady = memory[len(memory) // 4 :] or memory
     return {
         "spool_mb": round(taken / 1e6, 1),
         "spool_left_mb": round(left / 1e6, 1),
@@ -92,7 +91,6 @@ def measure(size: int) -> dict[str, Any]:
         "rss_mb_max": round(max(memory), 1),
         "rss_mb_first_half_max": round(max(memory[: len(memory) // 2 + 1]), 1),
         "rss_mb_second_half_max": round(max(memory[len(memory) // 2 :]), 1),
-        "rss_mb_steady_min": round(min(steady), 1),
     }
 
 

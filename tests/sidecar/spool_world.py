@@ -133,28 +133,23 @@ class World:
     def step(self, writer: SpoolWriter) -> None:
         self.now += 1
         running = [call for call in self.calls if call.is_open]
-        kind = self.dice.choices(
-            ["open", "amend", "final", "bare", "sync", "long sync", "ship", "new shipper"], [8, 2, 8, 1, 3, 2, 4, 0.5]
-        )[0]
+        acts: list[tuple[float, Callable[[], object]]] = [
+            (8, lambda: self.begin(writer)),
+            (1, lambda: self.finish(writer, self.new_call())),
+            (4, lambda: self.turn(writer, running)),
+            (3, writer.sync),
+            (2, lambda: self.sync_slowly(writer)),
+            (4, self.ship),
+            (0.5, self.stop_shipper),
+        ]
+        if running:
+            call = self.dice.choice(running)
+            acts += [(2, lambda: self.amend(writer, call)), (8, lambda: self.finish(writer, call))]
+        ((_, act),) = self.dice.choices(acts, [weight for weight, _ in acts])
         try:
-            if kind == "open":
-                self.begin(writer)
-            elif kind == "amend" and running:
-                self.amend(writer, self.dice.choice(running))
-            elif kind == "final" and running:
-                self.finish(writer, self.dice.choice(running))
-            elif kind == "bare":
-                self.finish(writer, self.new_call())
-            elif kind == "sync":
-                writer.sync()
-            elif kind == "long sync":
-                self.sync_slowly(writer)
+            act()
         except SpoolError:
             assert self.faulty
-        if kind == "ship":
-            self.ship()
-        elif kind == "new shipper":
-            self.stop_shipper()
 
     def new_call(self) -> Call:
         self.calls.append(Call(len(self.calls)))
@@ -174,6 +169,21 @@ class World:
         call.final_sequence = self.append(writer, writer.append_final, finished(call.number))
         if self.dice.random() < 0.5:
             writer.on_synced(call.final_sequence, lambda: self.release(writer, call))
+
+    def turn(self, writer: SpoolWriter, running: list[Call]) -> None:
+        """What the calls of one turn of the loop have to say, in one write."""
+        begun, ended = [self.new_call(), self.new_call()], running[:2]
+        for call in (*begun, *ended):
+            call.is_open = False
+        written = writer.append_turn([opened(call.number) for call in begun], [finished(call.number) for call in ended])
+        first = writer.last_sequence - written + 1
+        for at, call in enumerate((*begun, *ended)[:written]):
+            if call in begun:
+                call.open_sequence, call.is_open = first + at, True
+            else:
+                call.final_sequence = first + at
+        for call in ended[max(0, written - len(begun)) :]:
+            self.finish(writer, call)
 
     def release(self, writer: SpoolWriter, call: Call) -> None:
         """The last byte of its answer leaves: with `durability = power` its count must be on the disk."""
