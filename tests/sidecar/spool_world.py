@@ -175,7 +175,8 @@ class World:
         begun, ended = [self.new_call(), self.new_call()], running[:2]
         for call in (*begun, *ended):
             call.is_open = False
-        written = writer.append_turn([opened(call.number) for call in begun], [finished(call.number) for call in ended])
+        events = [opened(call.number) for call in begun] + [finished(call.number) for call in ended]
+        written = writer.append_turn(events, len(begun))
         first = writer.last_sequence - written + 1
         for at, call in enumerate((*begun, *ended)[:written]):
             if call in begun:
