@@ -84,8 +84,8 @@ class Exchange:
             return
         self.opened, self.forwarded = recorded, True
         relay.tally.calls_in_flight += 1
-        once = not self.request_ended or self._replay is None
-        upstream = relay.pools[self.record.route.destination].take(self, once=once)
+        pool, once = relay.pools[self.record.route.destination], not self.request_ended or self._replay is None
+        upstream = pool.take(self, once=once)
         if upstream is not None:
             self.attached(upstream)
 
@@ -239,7 +239,7 @@ class Exchange:
     def _lost_before_answer(self, upstream: "UpstreamConnection") -> None:
         """Nobody answered. A pooled connection may have been closed while our bytes were on their way: once, again.
 
-        Only if all of it is still here, and nobody got a byte or its method may be repeated: a POST may have run a model.
+        Only if all of it is still here, and nobody got a byte or its method may be repeated: a POST may run a model.
         """
         again = upstream.reused and not upstream.answered and not self._retried and self._replay is not None
         if again and (self.request.method in _IDEMPOTENT or upstream.spared):
