@@ -33,13 +33,13 @@ class Office:
         """The base URL of a route through the sidecar, or of the emulator itself."""
         return self.stack.upstream if direct else self.stack.url + route
 
-    def rows(self, trace_id: str) -> list[dict[str, Any]]:
-        """The rows of a call; waits for the first."""
+    def rows(self, trace_id: str, count: int = 1) -> list[dict[str, Any]]:
+        """The rows of a trace; waits for that many."""
         deadline = time.monotonic() + ROW_SECONDS
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
             while True:
                 rows = connection.execute("SELECT * FROM usage_event WHERE trace_id = %s", [trace_id]).fetchall()
-                if rows or time.monotonic() > deadline:
+                if len(rows) >= count or time.monotonic() > deadline:
                     return rows
                 time.sleep(0.05)
 

@@ -1,8 +1,9 @@
-"""curl, requests and httpx through the sidecar: the same bytes and headers, errors and broken answers included."""
+"""curl, requests, httpx and node's fetch through the sidecar: the same bytes and headers, broken answers included."""
 
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -51,6 +52,65 @@ def test_requests_gets_the_same_bytes_and_headers(office: Office, body: dict[str
     assert through.content == direct.content
     assert dict(through.headers) == dict(direct.headers)
     assert office.row(trace_id)["output_tokens"] == 1500
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "streamed"])
+def test_httpx_gets_the_same_pieces_over_kept_connections(office: Office, body: dict[str, Any]) -> None:
+    trace_id, trace = new_trace()
+    seen: list[list[Any]] = []
+    for direct in (True, False):
+        url = office.base("/openai", direct=direct) + CHAT
+        with httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
+            for _ in range(3):
+                with client.stream("POST", url, json=body, headers={**ASKED, **trace}) as answer:
+                    seen.append([answer.status_code, answer.headers.raw, list(answer.iter_lines())])
+    assert seen[:3] == seen[3:]
+    assert [row["output_tokens"] for row in office.rows(trace_id, 3)] == [1500] * 3
+
+
+def test_requests_streams_a_body_of_unknown_length(office: Office) -> None:
+    trace_id, trace = new_trace()
+    sent = json.dumps(BODY).encode()
+    with requests.Session() as session:
+        direct, through = (
+            session.post(
+                office.base("/openai", direct=direct) + CHAT,
+                data=iter((sent[:20], sent[20:])),
+                headers={**ASKED, **trace, "content-type": "application/json"},
+            )
+            for direct in (True, False)
+        )
+    assert through.content == direct.content
+    row = office.row(trace_id)
+    assert (row["request_model"], row["output_tokens"]) == ("gpt-4o", 1500)
+
+
+def fetch(office: Office, body: dict[str, Any], headers: dict[str, str], *, leave: bool = False) -> list[Any]:
+    """What node's fetch makes of a call, without the sidecar and then through it; `leave`: through it alone."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on this machine")
+    urls = [office.base("/openai", direct=direct) + CHAT for direct in ((False,) if leave else (True, False))]
+    asked = {"urls": urls, "headers": {**ASKED, **headers}, "body": json.dumps(body), "leave": leave}
+    script = Path(__file__).with_name("fetch.mjs")
+    done = subprocess.run([node, str(script), json.dumps(asked)], capture_output=True, check=True)
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "streamed"])
+def test_fetch_gets_the_same_over_kept_connections(office: Office, body: dict[str, Any]) -> None:
+    trace_id, trace = new_trace()
+    answers = fetch(office, body, {**trace, "content-type": "application/json"})
+    assert answers[0]["status"] == 200
+    assert answers[:3] == answers[3:]
+    assert [row["output_tokens"] for row in office.rows(trace_id, 3)] == [1500] * 3
+
+
+def test_fetch_that_is_aborted_leaves_an_aborted_row(office: Office) -> None:
+    trace_id, trace = new_trace()
+    fetch(office, STREAM, {**trace, "x-emulate-pace-ms": "50", "x-emulate-chunks": "200"}, leave=True)
+    assert office.row(trace_id)["outcome"] == "aborted"
 
 
 def test_httpx_gets_the_dialects_own_error_and_nothing_is_charged(office: Office) -> None:

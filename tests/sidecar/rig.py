@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,6 +103,10 @@ class Peer:
     async def read_request(self) -> tuple[bytes, bytes]:
         """A head and its Content-Length or chunked body, as it came."""
         head = await self.read_head()
+        return head, await self.read_body(head)
+
+    async def read_body(self, head: bytes) -> bytes:
+        """The body that belongs to `head`, as it came."""
         lowered = head.lower()
         body = b""
         if b"\r\ncontent-length:" in lowered:
@@ -109,7 +115,7 @@ class Peer:
         elif b"\r\ntransfer-encoding: chunked" in lowered:
             body = await self._read_chunks()
         self.seen += body
-        return head, body
+        return body
 
     async def _read_chunks(self) -> bytes:
         body = b""
@@ -140,6 +146,22 @@ class Peer:
 
     def half_close(self) -> None:
         self.writer.write_eof()
+
+    async def send_and_end(self, *pieces: bytes) -> None:
+        """Write each piece by itself; the end leaves in one go with the last byte, and nothing is taken any more.
+
+        A loop closes sockets some turns later, and what had come by then would be acknowledged though nobody reads it.
+        """
+        last = next((piece for piece in reversed(pieces) if piece), b"")
+        await self.send(*pieces[:-1], last[:-1])
+        self.writer.write(last[-1:])
+        self.end_now()
+
+    def end_now(self) -> None:
+        """An end in order, in this very turn of the loop."""
+        with socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+        self.close()
 
     def close(self) -> None:
         self.writer.close()

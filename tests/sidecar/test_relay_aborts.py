@@ -9,7 +9,7 @@ import pytest
 
 from metering.core.event import Outcome
 from metering.core.usage import UsageSource
-from tests.sidecar.rig import ANSWER, CHAT, Peer, json_answer, post, relaying, run, serve, stream_answer, until
+from tests.sidecar.rig import ANSWER, Peer, json_answer, post, relaying, run, serve, stream_answer, until
 
 STREAM = stream_answer(b"one", b"two", b"three", b"four")
 
@@ -200,76 +200,6 @@ def test_upstream_connections_are_kept_and_bounded(tmp_path: Path) -> None:
             assert len(rig.upstream.peers) == 2
             assert rig.relay.count().upstream_connections == 2
             await until(lambda: not rig.relay.count().upstream_connections)
-
-    run(test())
-
-
-def test_stale_pooled_connection_is_retried_once_and_only_when_safe(tmp_path: Path) -> None:
-    requests: list[int] = []
-
-    async def script(peer: Peer) -> None:
-        """The first connection answers once and closes as the second request arrives."""
-        for number in range(2):
-            await peer.read_head()
-            body = await peer.reader.readexactly(len(CHAT))
-            assert body == CHAT
-            requests.append(peer.number)
-            if peer.number == 0 and number == 1:
-                peer.reset()
-                return
-            await peer.send(json_answer())
-
-    async def test() -> None:
-        async with relaying(tmp_path, script) as rig:
-            client = await rig.connect()
-            for _ in range(2):
-                await client.send(post())
-                assert (await client.read_answer())[1] == ANSWER
-            assert requests == [0, 0, 1]
-            assert rig.relay.count().upstream_retries == 1
-            assert len(rig.records("O")) == len(rig.records()) == 2
-
-    run(test())
-
-
-@pytest.mark.parametrize("began", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 2"])
-def test_connection_that_began_to_answer_is_not_retried(tmp_path: Path, began: bytes) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.read_request()
-        await peer.send(json_answer())
-        await peer.read_request()
-        await peer.send(began)
-        peer.close()
-
-    async def test() -> None:
-        async with relaying(tmp_path, script) as rig:
-            client = await rig.connect()
-            await client.send(post())
-            await client.read_answer()
-            await client.send(post())
-            head = await client.read_head()
-            if b" 100 " in head:
-                head = await client.read_head()
-            assert head.startswith(b"HTTP/1.1 502 ")
-            assert len(rig.upstream.peers) == 1
-            assert (await rig.final(2)).outcome is Outcome.FAILED
-
-    run(test())
-
-
-def test_fresh_connection_is_never_retried(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.read_request()
-        peer.close()
-
-    async def test() -> None:
-        async with relaying(tmp_path, script) as rig:
-            client = await rig.connect()
-            await client.send(post())
-            assert (await client.read_answer())[0].startswith(b"HTTP/1.1 502 ")
-            assert len(rig.upstream.peers) == 1
-            event = await rig.final()
-            assert (event.outcome, event.usage_source, event.status) == (Outcome.FAILED, UsageSource.UNKNOWN, None)
 
     run(test())
 

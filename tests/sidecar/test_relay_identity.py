@@ -166,11 +166,14 @@ def test_http10_client_gets_no_chunks(tmp_path: Path) -> None:
     run(test())
 
 
-def test_http10_client_sees_a_cut_stream_as_a_reset(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_http10_client_sees_a_cut_stream_as_a_reset(tmp_path: Path, end: str) -> None:
+    """It got no chunks, so a mere end would look like the end of the answer."""
+
     async def script(peer: Peer) -> None:
         await peer.read_request()
         await peer.send(*stream_answer()[:3], pause=0.01)
-        peer.reset()
+        getattr(peer, end)()
 
     async def test() -> None:
         async with relaying(tmp_path, script) as rig:

@@ -1,11 +1,12 @@
 """Requests: pipelining, 100-continue, early answers, upgrades, limits. What is refused, and bad answers: `hostile/`."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from metering.core.event import Outcome
 from metering.core.usage import UsageSource
-from tests.sidecar.rig import ANSWER, CHAT, Peer, chunk, get, json_answer, post, relaying, run, serve
+from tests.sidecar.rig import ANSWER, CHAT, Peer, chunk, get, json_answer, post, relaying, run, serve, until
 
 
 def test_pipelined_requests_are_answered_in_order_one_at_a_time(tmp_path: Path) -> None:
@@ -133,6 +134,24 @@ def test_early_answer_reaches_a_client_that_is_still_sending(tmp_path: Path) -> 
     run(test())
 
 
+def test_answer_before_the_first_byte_of_a_body_that_is_late(tmp_path: Path) -> None:
+    """As for a client that streams its body as it comes about."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(json_answer(b"{}", status="401 Unauthorized"))
+
+    async def test() -> None:
+        async with relaying(tmp_path, script) as rig:
+            peer = await rig.connect()
+            await peer.send(post().removesuffix(CHAT))
+            assert (await peer.read_answer())[0].startswith(b"HTTP/1.1 401 ")
+            assert await peer.read_rest() == (b"", "eof")
+            assert (await rig.final()).outcome is Outcome.FAILED
+
+    run(test())
+
+
 def test_half_closed_client_gets_its_answer(tmp_path: Path) -> None:
     async def test() -> None:
         async with relaying(tmp_path, serve(json_answer(), pause=0.05)) as rig:
@@ -168,6 +187,50 @@ def test_websocket_is_tunnelled(tmp_path: Path) -> None:
     run(test())
 
 
+def test_tunnel_passes_on_what_its_client_sent_before_it_left(tmp_path: Path) -> None:
+    size = 4_000_000
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await asyncio.sleep(0.2)
+        received.append(await peer.read_rest())
+
+    async def test() -> None:
+        async with relaying(tmp_path, script) as rig:
+            peer = await rig.connect()
+            await peer.send(get("/openai/v1/realtime", "Connection: Upgrade", "Upgrade: websocket"))
+            await peer.read_head()
+            await peer.send(b"x" * size)
+            peer.close()
+            await rig.final()
+            await until(lambda: received)
+            assert received == [(b"x" * size, "eof")]
+
+    received: list[tuple[bytes, str]] = []
+    run(test())
+
+
+def test_chunked_body_behind_an_upgrade_that_is_ignored(tmp_path: Path) -> None:
+    """Java's HttpClient offers h2c with every first request."""
+    body = chunk(CHAT) + b"0\r\n\r\n"
+    lines = ("Host: a", "Connection: Upgrade", "Upgrade: h2c", "Transfer-Encoding: chunked", "", "")
+    head = "\r\n".join(("POST /openai/x HTTP/1.1", *lines)).encode()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.send(json_answer((await peer.read_request())[1]))
+
+    async def test() -> None:
+        async with relaying(tmp_path, script) as rig:
+            peer = await rig.connect()
+            for _ in range(2):
+                await peer.send(head + body)
+                assert (await peer.read_answer())[1] == body
+
+    run(test())
+
+
 def test_other_upgrades_stay_plain_http(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         head, _ = await peer.read_request()
@@ -199,6 +262,16 @@ def test_limits_on_clients(tmp_path: Path) -> None:
             await idle.send(post())
             await idle.read_answer()
             assert await idle.read_rest() == (b"", "eof")
+            late = await rig.connect()  # the time for a head runs from its first byte, and blank lines are none
+            await asyncio.sleep(0.15)
+            await late.send(get()[:9], get()[9:], pause=0.12)
+            assert (await late.read_answer())[1] == ANSWER
+            late.close()
+            drip = await rig.connect()
+            with contextlib.suppress(ConnectionError):
+                for _ in range(40):
+                    await drip.send(b"\r\n", pause=0.02)
+            assert (await drip.read_rest())[0] == b""
             for big in (
                 b"GET /openai/x HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 3000,
                 get("/openai/x", "X: " + "a" * 3000),

@@ -10,7 +10,7 @@ from metering.core.event import Outcome
 from metering.core.usage import UsageSource
 from metering.errors import ConfigError
 from metering.sidecar.relay.routes import RouteTable
-from tests.sidecar.rig import ANSWER, Peer, json_answer, make_config, post, relaying, run, serve, stream_answer
+from tests.sidecar.rig import ANSWER, Peer, json_answer, make_config, post, relaying, run, serve, stream_answer, until
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,28 @@ def test_tls_upstream(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
                 assert (head + body) == b"".join(stream_answer())
                 assert (await rig.final(number)).usage_source is UsageSource.REPORTED
             assert protocols == ["http/1.1"]  # one connection for both
+
+    run(test())
+
+
+def test_what_an_idle_connection_has_sent_is_known(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    """So that a request which meets its end can be told from one that somebody got."""
+
+    async def test() -> None:
+        async with relaying(
+            tmp_path, serve(json_answer()), route=f'ca_file = "{certificate[0]}"', ssl=server_context(certificate)
+        ) as rig:
+            peer = await rig.connect()
+            await peer.send(post())
+            await peer.read_answer()
+            (pool,) = rig.relay.pools.values()
+            (connection,) = pool._idle
+            assert not connection.took_nothing()  # not known yet
+            await until(lambda: connection.idle_sweeps)
+            assert connection.took_nothing()
+            await peer.send(post())
+            await peer.read_answer()
+            assert not connection.took_nothing()
 
     run(test())
 

@@ -42,7 +42,7 @@ class Downstream(asyncio.Protocol):
         self._chunks: ChunkedRequest | None = None
         self._tunnelled = self._lingering = self._full = self._paused = False
         self._half_close: asyncio.TimerHandle | None = None
-        self.sweeps = self.seen_bytes = 0  # sweeps since the last head was complete or the last answer went
+        self.sweeps = self.seen_bytes = 0  # sweeps since a head began or was complete, or the last answer went
 
     # ── what the loop calls ───────────────────────────────────────────────────────────────────────────
 
@@ -161,7 +161,10 @@ class Downstream(asyncio.Protocol):
                 self._transport.abort()
             elif not (self._full or self._request_open or call.switched) and waited > limits.silence_seconds:
                 call.fail(504, f"The model's server sent nothing for {limits.silence_seconds:g} s.")
-        elif self._lingering or self._buffer or call is not None:
+        elif call is not None:
+            if not call.begun:  # its body is late: an upstream that answers without it is heard
+                call.begin(b"", b"", ended=False)
+        elif self._lingering or self._buffer:
             if waited > limits.head_seconds:
                 self._give_up_waiting()
         elif waited > limits.idle_seconds:
@@ -196,6 +199,8 @@ class Downstream(asyncio.Protocol):
         try:
             if end < len(BLANK_LINE):
                 check_partial(data, self._relay.limits.head_bytes)
+                if data and not self._buffer:
+                    self.sweeps = 0
                 self._buffer = data
                 return
             if end > self._relay.limits.head_bytes:
@@ -228,7 +233,7 @@ class Downstream(asyncio.Protocol):
             self._read_body(call, rest)
         elif head.expects:
             call.begin(b"", b"", ended=False)
-        # Else the head waits for the first of its body: one write upstream, and the open record can name the model.
+        # Else the head waits for its body, until the next sweep at most: one write, and the record names the model.
 
     def _read_body(self, call: Exchange, data: bytes) -> None:
         try:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from metering.core.event import Outcome, UsageEvent
 from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.bodies import Body, ChunkedBody
 from metering.sidecar.relay.call_record import CallRecord
 from metering.sidecar.relay.problems import Refusal, problem
 from metering.sidecar.relay.response_head import BadResponse, ResponseHead
 
 if TYPE_CHECKING:  # these three know each other; only types are needed here
-    from metering.sidecar.relay.bodies import Body
     from metering.sidecar.relay.downstream import Downstream
     from metering.sidecar.relay.relay import Relay
     from metering.sidecar.relay.upstream import UpstreamConnection
@@ -22,6 +22,7 @@ REPLAY_BYTES_MAX = 64 * 1024
 PENDING_BYTES_MAX = 64 * 1024
 _SPOOL_FULL = "Calls can't be counted now because the spool is full; free disk space and try again."
 INTERIMS_MAX = 100
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 KEEP, CLOSE, RESET = range(3)  # how the client's connection goes on after the answer
 
 
@@ -83,7 +84,8 @@ class Exchange:
             return
         self.opened, self.forwarded = recorded, True
         relay.tally.calls_in_flight += 1
-        upstream = relay.pools[self.record.route.destination].take(self)
+        pool, once = relay.pools[self.record.route.destination], not self.request_ended or self._replay is None
+        upstream = pool.take(self, once=once)
         if upstream is not None:
             self.attached(upstream)
 
@@ -161,7 +163,7 @@ class Exchange:
             self.client.send(head.write_switch())
             self.client.tunnel()
 
-    def pass_on(self, head: bytes, body: "Body") -> None:
+    def pass_on(self, head: bytes, body: Body) -> None:
         """A read that doesn't end the answer: bytes first, tee second."""
         client = self.client
         if client is not None:
@@ -188,7 +190,8 @@ class Exchange:
         if self.done:
             return
         if self.switched:
-            self.abandon()
+            if self.upstream:
+                self.upstream.close(self._relay.limits.stall_seconds)
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
         elif self.record.route.drains and self.request_ended and self.upstream is not None:
             self.drained_from = self.record.response_bytes
@@ -213,7 +216,8 @@ class Exchange:
         if self.record.status is not None:
             self._conclude(Outcome.FAILED, b"", RESET)
             return
-        keeps = self.client is not None and self.client.keep_alive and self.request_ended
+        # Without a word about it a client of HTTP/1.0 waits for the end of the connection.
+        keeps = self.client is not None and self.client.keep_alive and self.request_ended and not self.request.http10
         if self.client is not None:
             self.client.keep_alive = keeps
         last = problem(status, sentence, close=not keeps, head_only=self.request.head_only)
@@ -228,17 +232,20 @@ class Exchange:
         elif self.switched or (body is not None and body.ends_with_connection and error is None):
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
         else:
-            self._conclude(Outcome.FAILED, b"", CLOSE if error is None else RESET)
+            # To a client that got no chunks a mere end would look like the end of the answer.
+            visible = error is None and not (self.request.http10 and isinstance(body, ChunkedBody))
+            self._conclude(Outcome.FAILED, b"", CLOSE if visible else RESET)
 
     def _lost_before_answer(self, upstream: "UpstreamConnection") -> None:
         """Nobody answered. A pooled connection may have been closed while our bytes were on their way: once, again.
 
-        Safe because not one byte of an answer came and every byte of the request is still here.
+        Only if all of it is still here, and nobody got a byte or its method may be repeated: a POST may run a model.
         """
-        if upstream.reused and not upstream.answered and not self._retried and self._replay is not None:
+        again = upstream.reused and not upstream.answered and not self._retried and self._replay is not None
+        if again and (self.request.method in _IDEMPOTENT or upstream.spared):
             self._retried = True
             self._relay.tally.upstream_retries += 1
-            self._pending = [*self._replay]
+            self._pending = [*(self._replay or ())]
             self._relay.pools[self.record.route.destination].dial(self)
         else:
             self.fail(502, "The model's server closed the connection without an answer; try again.")

@@ -32,12 +32,15 @@ class Pool:
         self.connections = 0  # open or being dialled
         self.last_answer: ResponseHead | None = None  # the next one's head is likely much the same
 
-    def take(self, call: "Exchange") -> UpstreamConnection | None:
-        """A pooled connection, or None: then the call hears of `attached` or `fail`."""
+    def take(self, call: "Exchange", *, once: bool) -> UpstreamConnection | None:
+        """A pooled connection, or None: then the call hears of `attached` or `fail`.
+
+        `once`: the call's bytes can't be sent again, so a connection whose end has come but was not read yet won't do.
+        """
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if not connection.is_closing():
+            if not connection.is_closing() and not (once and connection.has_news()):
                 return connection
         if self.connections < self._limits.upstream_connections:
             self.dial(call)
@@ -72,6 +75,8 @@ class Pool:
         """Close connections nobody borrowed for that many sweeps."""
         for connection in self._idle.copy():
             connection.idle_sweeps += 1
+            if connection.idle_sweeps == 1:
+                connection.settle()
             if connection.idle_sweeps > idle_sweeps_max:
                 self._idle.remove(connection)
                 connection.abort()

@@ -1,6 +1,9 @@
 """One connection to an upstream: reads answers and hands them to the call it is lent to."""
 
 import asyncio
+import select
+import socket
+import sys
 from typing import TYPE_CHECKING, cast
 
 from metering.sidecar.logline import log
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from metering.sidecar.relay.exchange import Exchange
     from metering.sidecar.relay.pool import Pool
 
+_TCP_INFO, _BYTES_ACKED = 11, slice(120, 128)  # Linux: option, and place of tcpi_bytes_acked in struct tcp_info
 _BROKEN = "The model's server sent an answer that is not valid HTTP/1.1, so it was not passed on."
 
 
@@ -20,8 +24,8 @@ class UpstreamConnection(asyncio.Protocol):
     """Belongs to a pool; lent to one call at a time."""
 
     __slots__ = (
-        "_buffer", "_end", "_keep_alive", "_pool", "_transport", "_write", "answered", "body", "call", "full",
-        "idle_sweeps", "is_closing", "paused", "reused",
+        "_acknowledged_before", "_buffer", "_end", "_keep_alive", "_pool", "_sent", "_transport", "_write", "answered",
+        "body", "call", "full", "idle_sweeps", "is_closing", "paused", "reused", "spared",
     )  # fmt: skip
     _transport: asyncio.Transport
 
@@ -33,7 +37,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._end = MessageEnd()
         self._keep_alive = False
         self.reused = self.answered = self.full = self.paused = False
-        self.idle_sweeps = 0
+        self.spared = False  # it ended, and had not taken a byte of its call's request
+        self.idle_sweeps = self._sent = 0
+        self._acknowledged_before: int | None = None  # the most that may be, if nothing of the call's request is
 
     # ── what the loop calls ───────────────────────────────────────────────────────────────────────────
 
@@ -63,6 +69,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             call.pass_on(b"", body)
 
+    def eof_received(self) -> None:
+        """An end in order, which tells how much had arrived by then; after a reset, bytes may be read that were not
+        acknowledged. Asked for here because with TLS the socket is gone when `connection_lost` comes.
+        """
+        self.spared = self.call is not None and not self.answered and self.took_nothing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed by either side."""
         self._pool.lost(self)
@@ -86,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request."""
+        self._sent += len(data)
         try:  # noqa: SIM105 - on the hot path: a `try` is free, a context manager is not
             self._write(data)
         except RuntimeError:
@@ -103,6 +116,12 @@ class UpstreamConnection(asyncio.Protocol):
             self.paused = False
             self._transport.resume_reading()
 
+    def close(self, seconds_max: float) -> None:
+        """Close once everything written has gone, or after that time: the end of a tunnel."""
+        self.call = None
+        self._transport.close()
+        asyncio.get_running_loop().call_later(seconds_max, self._transport.abort)
+
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
@@ -113,9 +132,33 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self.answered = False
         self.reused = True
+        self._acknowledged_before = None if self._pool.destination.tls else self._sent + 1
         self.idle_sweeps = 0
         if self.paused:
             self.resume()
+
+    def has_news(self) -> bool:
+        """Whether something has come that was not read yet. On a pooled connection that is its end. A system call."""
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
+
+    def settle(self) -> None:
+        """Called on a connection that has idled for a while: whatever was sent on it has arrived."""
+        self._acknowledged_before = self._count_acknowledged()
+
+    def took_nothing(self) -> bool:
+        """Whether the other side's kernel acknowledged no byte of this call's request. False where it can't be told."""
+        acknowledged = self._count_acknowledged()
+        return acknowledged is not None and acknowledged <= (self._acknowledged_before or 0)
+
+    def _count_acknowledged(self) -> int | None:
+        """Bytes on the wire, the SYN included; None where the system doesn't say."""
+        try:
+            told = self._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED.stop)
+        except OSError:
+            return None
+        return int.from_bytes(told[_BYTES_ACKED], sys.byteorder) if len(told) == _BYTES_ACKED.stop else None
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
         if len(data) != head.body_length:
             self._begin_body(call, head, LengthBody(head.body_length or 0), data)
             return
-        self._keep_alive = head.keep_alive
+        self._keep_alive = head.keep_alive and call.request_ended
         to_client = call.answer(head, ends_with_connection=False)
         self._let_go(call, surplus=False)
         call.complete(to_client, data, data)
@@ -164,7 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _begin_body(self, call: "Exchange", head: ResponseHead, body: Body, data: bytes) -> None:
         self.body = body
         self._buffer = b""
-        self._keep_alive = head.keep_alive
+        self._keep_alive = head.keep_alive and call.request_ended
         to_client = call.answer(head, ends_with_connection=body.ends_with_connection)
         ended = body.feed(data)
         if ended:
@@ -187,9 +230,12 @@ class UpstreamConnection(asyncio.Protocol):
         call.complete(to_client, body.wire, body.content)
 
     def _let_go(self, call: "Exchange", *, surplus: bool) -> None:
-        """The answer is complete: free for the next call, or not usable any more."""
+        """The answer is complete: free for the next call, or not usable any more.
+
+        A server that answered before the request had ended may drop the rest, and with it the connection.
+        """
         self.call = None
-        if self._keep_alive and call.request_ended and not surplus:
+        if self._keep_alive and not surplus:
             self._pool.put(self)
         elif call.request_ended:
             self._transport.close()
