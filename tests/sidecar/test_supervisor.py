@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from metering.sidecar.admin import render
+from metering.sidecar.exposition import render
 from metering.sidecar.tally import Tally
 from tests.sidecar.rig import ANSWER, CHAT, Upstream, json_answer, post, serve
 
