@@ -80,6 +80,8 @@ class Workers:
             self._serving[number] = self._run(self._make(number))
         while not self.ready and not self.stopping.is_set():  # noqa: ASYNC110 - one that dies is followed by another
             await asyncio.sleep(LOOK_SECONDS)
+        if self.ready:
+            log("sidecar_serving", workers=len(self._serving))
         for worker in standing_in:
             worker.retire()
 
