@@ -97,7 +97,6 @@ class CallCounts:
             or usage.video_input_tokens
             or usage.audio_output_tokens
             or usage.image_output_tokens
-            or usage.web_search_requests
         ):
             _split(count.parts, usage)
 
@@ -154,12 +153,11 @@ def _split(parts: dict[str, int], usage: Usage) -> None:
             or usage.video_input_tokens
             or usage.audio_output_tokens
             or usage.image_output_tokens
-            or usage.web_search_requests
         )
     ):
         parts[_CACHED] += cached  # what `disjoint_meters` says of most such calls, without its 5 µs
         parts[_REASONED] += reasoned
         return
     for meter, quantity in disjoint_meters(usage).items():
-        if meter is not Meter.INPUT and meter is not Meter.OUTPUT:
+        if meter._value_ in parts:
             parts[meter._value_] += quantity

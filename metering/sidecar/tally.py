@@ -16,7 +16,8 @@ DURATION_BOUNDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 1
 FIRST_BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 HELD_LEAST = 0.00005
 HELD_BOUNDS = (HELD_LEAST, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0)
-METERS = tuple(meter.value for meter in (*TOKEN_METERS, Meter.WEB_SEARCH))
+METERS = tuple(meter.value for meter in TOKEN_METERS)
+PARTS = tuple(meter for meter in METERS if meter not in (Meter.INPUT, Meter.OUTPUT))
 MODELS_MAX = 100
 OTHER = "other"
 
@@ -54,7 +55,7 @@ class CallCount(msgspec.Struct):
     kind: CallKind
     calls: int = 0
     upstream_seconds: float = 0.0  # from sending to the last byte of the answer
-    parts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(METERS, 0))
+    parts: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(PARTS, 0))  # tokens by other meters
     input_tokens: Histogram = msgspec.field(default_factory=lambda: histogram(TOKEN_BOUNDS))
     output_tokens: Histogram = msgspec.field(default_factory=lambda: histogram(TOKEN_BOUNDS))
     duration: Histogram = msgspec.field(default_factory=lambda: histogram(DURATION_BOUNDS))

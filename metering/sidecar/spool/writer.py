@@ -240,7 +240,7 @@ class SpoolWriter:
             refused=self._refused,
             deferred=len(self._deferred),
             degraded=self.degraded,
-            full=self._log.bytes > self._room.limit,
+            full=self._log.bytes + self._promised + 2 * FINAL_BYTES > self._room.limit,  # a call needs about that
         )
 
     def close(self) -> None:
