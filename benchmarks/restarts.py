@@ -64,12 +64,15 @@ class Sidecar:
     async def wait_for(self, *happenings: str) -> dict[str, Any]:
         """The next line of one of these kinds."""
         assert self.program.stderr is not None
-        async with asyncio.timeout(WAIT_SECONDS):
-            while line := await self.program.stderr.readline():
-                self.said.append(line.decode())
-                if line.startswith(b"{") and (found := json.loads(line))["happening"] in happenings:
-                    return dict(found)
-        raise SystemExit(f"the sidecar ended without {happenings}: {''.join(self.said[-5:])}")
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while line := await self.program.stderr.readline():
+                    self.said.append(line.decode())
+                    if line.startswith(b"{") and (found := json.loads(line))["happening"] in happenings:
+                        return dict(found)
+        except TimeoutError:
+            pass
+        raise SystemExit(f"the sidecar did not say {happenings}, but:\n{''.join(self.said[-20:])}")
 
     async def restart(self, kind: str, number: int) -> None:
         """One restart of a kind; returns when it is done."""
@@ -95,20 +98,22 @@ async def run(folder: Path, counts: dict[str, int], seed: int, workers: int = 2)
     port = await sidecar.start()
     calling = asyncio.create_task(traffic.run(port, **CLIENTS))
     begun, figures = time.monotonic(), {}
-    for kind, count in counts.items():
-        before, failed, since = traffic.calls.total(), len(traffic.failures), time.monotonic()
-        if kind == "workers":
+    try:
+        for kind, count in counts.items():
+            before, failed, since = traffic.calls.total(), len(traffic.failures), time.monotonic()
+            for number in range(count):
+                await sidecar.restart(kind, number)
+                await asyncio.sleep(dice.uniform(0, 0.2))
             sidecar.write_config("0")
-        for number in range(count):
-            await sidecar.restart(kind, number)
-            await asyncio.sleep(dice.uniform(0, 0.2))
-        sidecar.write_config("0")
-        figures[kind] = {
-            "restarts": count,
-            "calls": traffic.calls.total() - before,
-            "failed": len(traffic.failures) - failed,
-            "seconds": round(time.monotonic() - since, 1),
-        }
+            figures[kind] = {
+                "restarts": count,
+                "calls": traffic.calls.total() - before,
+                "failed": len(traffic.failures) - failed,
+                "seconds": round(time.monotonic() - since, 1),
+            }
+    except BaseException:
+        sidecar.program.kill()  # its workers see that and drain
+        raise
     traffic.stopping = True
     await asyncio.sleep(0.1)  # the last streams are under way
     code = await sidecar.stop()

@@ -89,7 +89,7 @@ class Worker(Child):
     ) -> None:
         super().__init__(f"worker-{number}", command, environ, text)
         self.number = number
-        self.ready = self.was_ready = False
+        self.ready = self.was_ready = self.retired = False
         self.settled = asyncio.Event()  # it is ready, or has ended
         self.tally = Tally()  # as it last said
         self._listener = listener
@@ -109,6 +109,7 @@ class Worker(Child):
 
     def retire(self) -> None:
         """A successor serves: end without haste."""
+        self.retired = True
         self._say(RETIRE)
 
     def hurry(self) -> None:

@@ -30,6 +30,7 @@ from metering.sidecar.workers import Backoff, Workers
 
 POLL_SECONDS = 1.0  # how old the counts of a worker that is killed may be
 SHIPPER_STOP_SECONDS = 15.0  # more than the shipper allows itself for what the workers wrote last
+SHIPPER_HURRY_SECONDS = 2.0
 CHECK_SECONDS = 60.0  # what a new program gets to say that it can take over
 LEDGER_VARIABLE = "METERING_DATABASE_URL"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
@@ -126,6 +127,8 @@ class Supervisor:
         if self._stop.is_set():
             log("sidecar_hurries")
             self._workers.hurry()
+            if self._shipper is not None:  # what it hasn't shipped stays spooled
+                asyncio.get_running_loop().call_later(SHIPPER_HURRY_SECONDS, self._shipper.kill)
         self._stop.set()
 
     def _change(self, change: Callable[[], Awaitable[None]]) -> None:
@@ -254,4 +257,4 @@ class Supervisor:
         """Know the workers' counts in case they are killed."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            await self._workers.count()
+            await self._workers.ask()

@@ -83,13 +83,12 @@ class Workers:
         if self.ready:
             log("sidecar_serving", workers=len(self._serving))
         for worker in standing_in:
-            worker.retire()
+            self._retire(worker)
 
     async def replace(self, text: str, drain_seconds: float) -> bool:
         """New workers with the configuration `text` for all; False, and all as before, if they don't become ready."""
         while len(self._retiring) >= RETIRING_MAX * len(self._listeners) and not self.stopping.is_set():
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        loop = asyncio.get_running_loop()
         former, self._text = self._text, text
         fresh = [self._make(number) for number in range(len(self._listeners))]
         for worker in fresh:
@@ -111,8 +110,7 @@ class Workers:
             old, self._serving[worker.number] = self._serving[worker.number], worker
             if old.pid is not None:
                 self._retiring.add(old)
-                old.retire()
-                loop.call_later(self._drain_seconds + STOP_SECONDS, old.kill)
+                self._retire(old)
         self._drain_seconds = drain_seconds
         return True
 
@@ -123,8 +121,8 @@ class Workers:
 
     @property
     def served(self) -> bool:
-        """Whether every socket is served by somebody."""
-        taken = {worker.number for worker in self.running if worker.ready}
+        """Whether every socket is served by somebody, be it by a worker of the program before."""
+        taken = {worker.number for worker in self.running if worker.ready and not worker.retired}
         return len(taken) == len(self._listeners)
 
     @property
@@ -139,7 +137,11 @@ class Workers:
 
     async def count(self) -> Tally:
         """What all have counted, those that ended too."""
-        return self.totals.with_running(await asyncio.gather(*(worker.ask() for worker in self.running)))
+        return self.totals.with_running(await self.ask())
+
+    async def ask(self) -> list[Tally]:
+        """What each running one has counted; kept in case it is killed."""
+        return await asyncio.gather(*(worker.ask() for worker in self.running))
 
     # ── stopping ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,6 +170,10 @@ class Workers:
     def _make(self, number: int) -> Worker:
         command = (*self._command, "--number", str(number))
         return Worker(number, command, self._environ, self._text, self._listeners[number])
+
+    def _retire(self, worker: Worker) -> None:
+        worker.retire()
+        asyncio.get_running_loop().call_later(self._drain_seconds + STOP_SECONDS, worker.kill)
 
     def _run(self, worker: Worker) -> Worker:
         task = asyncio.create_task(self._watch(worker))

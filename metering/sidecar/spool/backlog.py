@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from metering.core.event import started_at
-from metering.sidecar.ship.status import STATUS, ShipTotals, read_status
+from metering.sidecar.ship.status import ShipTotals, read_status
 from metering.sidecar.spool.quarantine import QUARANTINE
 from metering.sidecar.spool.segment import (
     BOOT_SEQUENCES,
@@ -47,11 +47,12 @@ _decode = msgspec.json.Decoder(_Ended).decode
 def measure_backlog(spool_dir: Path) -> Backlog:
     """Look at every spool below `spool_dir`. What is retired or damaged meanwhile is left out."""
     backlog = Backlog()
-    for path in sorted(spool_dir.glob(f"**/{STATUS}")):
-        if (status := read_status(path.parent)) is not None:
-            backlog.totals[path.parent.name] = status.totals
+    spools = sorted(spool_dir.glob("worker-*"))
+    for directory in (spool_dir, *spools):
+        if (status := read_status(directory)) is not None:
+            backlog.totals[directory.name] = status.totals
             backlog.shipped_at = max(backlog.shipped_at, status.shipped_at)
-    for directory in sorted(spool_dir.glob("worker-*")):
+    for directory in spools:
         try:
             _look(directory, backlog)
         except OSError:
