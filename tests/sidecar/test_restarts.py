@@ -45,6 +45,7 @@ def test_a_right_file_is_in_force_and_a_wrong_one_changes_nothing(tmp_path: Path
         assert refused["error"] == f'{config}: [[route]] 1 has no provider: give it one such as "openai"'
         assert call(port) == ANSWER
         # Whoever starts later is given what is in force, not what lies in the file.
+        until(lambda: len(sidecar.workers()) == 1)  # the replaced one has ended
         os.kill(sidecar.workers()[0], signal.SIGKILL)
         sidecar.wait_for("child_died")
         assert call(port) == ANSWER
@@ -88,6 +89,22 @@ def test_a_call_ends_as_it_began(tmp_path: Path) -> None:
         end_stream(stream)
         until(lambda: finals(tmp_path) == 1)
         assert teams(tmp_path) == {None: 1}
+
+
+def test_a_kept_connection_is_told_before_it_is_closed(tmp_path: Path) -> None:
+    """A stream that began before the drain promised that its connection stays: there is one more call in it."""
+    with slow_upstream() as (upstream_port, go_on), running(tmp_path, upstream_port) as (sidecar, port, _):
+        connection, answer = begin_stream(port)
+        reload(sidecar, "config_in_force")
+        go_on.set()
+        assert answer.read().endswith(b"data: [DONE]\n\n")
+        sock = connection.sock
+        connection.request("POST", "/openai/v1/chat/completions", CHAT)
+        assert connection.sock is sock
+        with contextlib.closing(connection), connection.getresponse() as answer:
+            assert answer.getheader("Connection") == "close"
+            assert answer.read().endswith(b"data: [DONE]\n\n")
+        sidecar.wait_for("worker_stopped")
 
 
 # ── the program ───────────────────────────────────────────────────────────────────────────────────────
@@ -199,12 +216,13 @@ class slow_upstream:  # noqa: N801 - used like a function
         self._thread.__exit__(None, None, None)
 
     async def _script(self, peer: Peer) -> None:
-        await peer.read_request()
-        head, first, *rest = stream_answer()
-        await peer.send(head, first)
-        while not self._go_on.is_set():  # noqa: ASYNC110 - it is set in another thread
-            await asyncio.sleep(0.01)
-        await peer.send(*rest)
+        while True:
+            await peer.read_request()
+            head, first, *rest = stream_answer()
+            await peer.send(head, first)
+            while not self._go_on.is_set():  # noqa: ASYNC110 - it is set in another thread
+                await asyncio.sleep(0.01)
+            await peer.send(*rest)
 
 
 def begin_stream(port: int) -> Stream:

@@ -100,17 +100,19 @@ class Relay:
     async def stop(self, drain_seconds: float, ending: Ending | None = None) -> None:
         """Finish what is in flight, for that long at most; what is left is recorded as interrupted.
 
-        An idle connection may have a request under way to us: it gets a moment, if `ending` is patient half the time,
-        to send one more, whose answer says `Connection: close`, before it is closed.
+        An idle connection may have a request under way to us: from when it became idle it gets a moment, if `ending`
+        is patient half the time, to send one more, whose answer says `Connection: close`, before it is closed.
         """
         self.draining = True
         ending = ending or Ending()
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, idle_since = loop.time(), dict[Downstream, float]()
         while (self._clients or self._detached) and loop.time() < began + drain_seconds and not ending.hurried:
-            grace = drain_seconds if ending.patient else IDLE_GRACE_SECONDS
-            if loop.time() > began + min(grace, drain_seconds / 2):
-                for client in tuple(self._clients):
+            grace = min(drain_seconds if ending.patient else IDLE_GRACE_SECONDS, drain_seconds / 2)
+            for client in tuple(self._clients):
+                if client.call is not None:
+                    idle_since.pop(client, None)
+                elif loop.time() > idle_since.setdefault(client, loop.time()) + grace:
                     client.drain()
             await asyncio.sleep(min(0.02, drain_seconds))
         for call in (*self._detached, *(client.call for client in self._clients)):
