@@ -1,8 +1,8 @@
 """Counting a worker's calls for its operator: once a call, after its last byte has left.
 
-Measured: 1.5 µs a call, 1.7 streamed, 0.4 more with cached tokens. So one look-up finds all that grows, labels are
-worked out when a kind is first met, durations are differences of times that were taken anyway, and there is one
-function, longer than others.
+Measured by `python -m benchmarks.call_counts`: 1.5 µs a call, 1.7 streamed, 0.4 more with cached tokens. So one look-up
+finds all that grows, labels are worked out when a kind is first met, durations are differences of times that were taken
+anyway, and there is one function, longer than others.
 """
 
 from bisect import bisect_left
