@@ -28,26 +28,29 @@ def sidecar(
         typer.Option(help="Run the shipper too. Default: if METERING_DATABASE_URL is set; --ship alone: embedded."),
     ] = None,
     parent: ParentOption = None,
+    inherit: Annotated[int | None, typer.Option(hidden=True, help="What the program before this one left.")] = None,
 ) -> None:
     """Relay calls to the upstreams of FILE and count them.
 
-    SIGTERM or Ctrl-C drains and ends it.
+    SIGTERM or Ctrl-C drains and ends it. SIGHUP puts FILE in force as it is now, SIGUSR2 starts the installed version
+    in its place; neither costs a call.
     """
     import asyncio
 
-    from metering.sidecar.config import load_config
-    from metering.sidecar.relay.routes import RouteTable
+    from metering.sidecar.config_file import read_config
+    from metering.sidecar.handover import Handover
     from metering.sidecar.supervisor import Supervisor
 
     found = settings()
-    parsed = load_config(config, found.state_dir)
-    RouteTable(parsed.routes, parsed.keys)  # a ca_file without certificates shows here
+    inherited = None if inherit is None else Handover.read(inherit)
+    file = read_config(config.absolute(), found.state_dir, inherited.fixed if inherited else None)
     if check:
-        typer.echo(f"{config} is right (routes: {len(parsed.routes)}, keys: {len(parsed.keys)})", err=True)
+        routes, keys = len(file.config.routes), len(file.config.keys)
+        typer.echo(f"{config} is right (routes: {routes}, keys: {keys})", err=True)
         return
     end_with(parent)
     ships = found.database_url is not None if ship is None else ship
-    supervisor = Supervisor(parsed, config.resolve(), found.state_dir, ships=ships, environ=os.environ)
+    supervisor = Supervisor(file, found.state_dir, ships=ships, environ=os.environ, inherited=inherited)
     raise typer.Exit(asyncio.run(supervisor.run()))
 
 

@@ -1,12 +1,9 @@
 """The operator's listener: `/healthz`, `/readyz`, `/metrics` (Prometheus text). Not for clients: bind loopback."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 
 import msgspec
-
-from metering.core.event import Outcome
-from metering.sidecar.tally import Tally
 
 HEAD_BYTES_MAX = 8192
 HEAD_SECONDS = 5.0
@@ -14,29 +11,23 @@ HEAD_SECONDS = 5.0
 Answer = tuple[int, str, str]  # status, content type, body
 _PHRASES = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 _TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
-# name in `Tally` → kind and what it says
-_METRICS = {
-    "unmetered_calls": ("counter", "Calls that were forwarded and could not be recorded"),
-    "late_finals": ("counter", "Final records that the spool could not take at once"),
-    "refused_requests": ("counter", "Requests the sidecar answered itself"),
-    "upstream_retries": ("counter", "Calls sent again because a pooled connection had gone stale"),
-    "calls_in_flight": ("gauge", "Calls being relayed now"),
-    "client_connections": ("gauge", "Open client connections"),
-    "upstream_connections": ("gauge", "Open or dialled upstream connections"),
-    "spool_bytes": ("gauge", "Bytes of all spool segments"),
-    "spool_corrupt_records": ("counter", "Damaged places a start found in its spool"),
-    "spool_degraded": ("gauge", "1 while the disk refuses to sync or to write"),
-}
+
+class Readiness(msgspec.Struct):
+    """Why no calls should be sent here now, and what else an operator should know."""
+
+    reasons: list[str] = []
+    warnings: list[str] = []
 
 
 class Admin:
-    """Answers from three questions it is given."""
+    """Answers from two questions it is given."""
 
-    def __init__(self, ready: Callable[[], bool], tallies: Callable[[], Awaitable[Mapping[int, Tally]]]) -> None:
-        self._ready = ready
-        self._tallies = tallies
+    def __init__(self, readiness: Callable[[], Awaitable[Readiness]], metrics: Callable[[], Awaitable[str]]) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request, one answer."""
@@ -63,33 +54,9 @@ class Admin:
         if path == b"/healthz":
             return 200, _TEXT, "ok\n"
         if path == b"/readyz":
-            return (200, _TEXT, "ready\n") if self._ready() else (503, _TEXT, "not ready\n")
+            found = await self._readiness()
+            body = {"ready": not found.reasons, "reasons": found.reasons, "warnings": found.warnings}
+            return 503 if found.reasons else 200, _JSON, msgspec.json.encode(body).decode() + "\n"
         if path == b"/metrics":
-            return 200, _PROMETHEUS, render(await self._tallies())
+            return 200, _PROMETHEUS, await self._metrics()
         return 404, _TEXT, "served here: /healthz, /readyz, /metrics\n"
-
-
-def render(tallies: Mapping[int, Tally]) -> str:
-    """Prometheus text. Labelled by worker, so that a restarted worker's counters are a reset of its own series."""
-    lines = ["# HELP metering_calls_total Calls relayed, by how they ended", "# TYPE metering_calls_total counter"]
-    for number, tally in tallies.items():
-        for outcome in Outcome:
-            count = tally.calls.get(outcome.value, 0)
-            lines.append(f'metering_calls_total{{worker="{number}",outcome="{outcome.value}"}} {count}')
-    for field, (kind, says) in _METRICS.items():
-        name = f"metering_{field}_total" if kind == "counter" else f"metering_{field}"
-        lines += [f"# HELP {name} {says}", f"# TYPE {name} {kind}"]
-        lines += _samples(name, ((number, getattr(tally, field)) for number, tally in tallies.items()))
-    return "\n".join(lines) + "\n"
-
-
-def _samples(name: str, values: Iterable[tuple[int, int]]) -> list[str]:
-    return [f'{name}{{worker="{number}"}} {value}' for number, value in values]
-
-
-def decode_tally(line: bytes) -> Tally | None:
-    """What a worker said about itself; None if it was cut off."""
-    try:
-        return msgspec.json.decode(line, type=Tally)
-    except msgspec.DecodeError:
-        return None

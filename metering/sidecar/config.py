@@ -119,12 +119,21 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_config(path: Path, state_dir: Path) -> SidecarConfig:
     """Read and parse the file; `state_dir` is where the spool is kept unless the file says otherwise."""
+    return load_text(path, read_text(path), state_dir)
+
+
+def read_text(path: Path) -> str:
+    """The file's text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there: write it after deploy/sidecar.example.toml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
+
+
+def load_text(path: Path, text: str, state_dir: Path) -> SidecarConfig:
+    """Parse `text`, which was read from `path`."""
     try:
         return parse_config(text, state_dir)
     except ConfigError as error:

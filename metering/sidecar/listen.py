@@ -3,7 +3,7 @@
 import socket
 
 from metering.errors import ConfigError
-from metering.sidecar.config import Address
+from metering.sidecar.config import Address, SidecarConfig
 
 
 def bind(address: Address) -> socket.socket:
@@ -23,3 +23,15 @@ def bind(address: Address) -> socket.socket:
         ) from None
     sock.settimeout(0)
     return sock
+
+
+def bind_all(config: SidecarConfig) -> list[socket.socket]:
+    """One socket a worker, all at one address."""
+    first = bind(config.listen)
+    address = Address(config.listen.host, first.getsockname()[1])  # port 0: all share the one found
+    return [first, *(bind(address) for _ in range(config.workers - 1))]
+
+
+def name_of(sock: socket.socket | None) -> str | None:
+    """Its host and port."""
+    return None if sock is None else "{}:{}".format(*sock.getsockname()[:2])

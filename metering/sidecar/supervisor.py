@@ -2,191 +2,259 @@
 
 The listening sockets belong to the supervisor and are handed to workers, so connections that wait in the
 kernel's queue survive a worker that dies and are taken by its successor.
+
+SIGTERM and SIGINT drain and end it, a second one cuts the drain short. SIGHUP reads the file again and replaces
+the workers. SIGUSR2 replaces the whole program, in this process: see `handover`.
 """
 
 import asyncio
-import fcntl
 import os
 import signal
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from metering.errors import MeteringError, SpoolError, SpoolLocked
-from metering.sidecar.admin import HEAD_BYTES_MAX, Admin
-from metering.sidecar.children import Child, WorkerChild
-from metering.sidecar.config import SidecarConfig
-from metering.sidecar.listen import bind
+from metering.errors import MeteringError
+from metering.sidecar.admin import HEAD_BYTES_MAX, Admin, Readiness
+from metering.sidecar.adoption import adopt_forever
+from metering.sidecar.children import Child, wait_for_child
+from metering.sidecar.config_file import ConfigFile, read_config
+from metering.sidecar.exposition import Facts, render
+from metering.sidecar.handover import Handover, hand_over_workers, own_command
+from metering.sidecar.listen import bind, bind_all, name_of
 from metering.sidecar.logline import log
-from metering.sidecar.spool.writer import SpoolWriter
-from metering.sidecar.tally import Tally
+from metering.sidecar.ship.status import Shipped
+from metering.sidecar.spool.backlog import measure_backlog
+from metering.sidecar.spool.lock import lock_sidecar
+from metering.sidecar.workers import Backoff, Workers
 
-LOCK = "sidecar.lock"
-BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.1, 5.0
-HEALTHY_SECONDS = 10.0  # a child that lived so long starts with the shortest pause again
-ADOPT_SECONDS = 30.0
+POLL_SECONDS = 1.0  # how old the counts of a worker that is killed may be
 SHIPPER_STOP_SECONDS = 15.0  # more than the shipper allows itself for what the workers wrote last
-STOP_SECONDS = 5.0  # beyond the drain, before a worker is killed
+SHIPPER_HURRY_SECONDS = 2.0
+CHECK_SECONDS = 60.0  # what a new program gets to say that it can take over
 LEDGER_VARIABLE = "METERING_DATABASE_URL"
-FATAL_CODES = (2, 4)  # of a worker that never was ready: its configuration or its spool can't be used
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Supervisor:
     """Runs one sidecar until it is told to stop."""
 
     def __init__(
-        self, config: SidecarConfig, config_path: Path, state_dir: Path, *, ships: bool, environ: Mapping[str, str]
+        self,
+        file: ConfigFile,
+        state_dir: Path,
+        *,
+        ships: bool,
+        environ: Mapping[str, str],
+        inherited: Handover | None = None,
     ) -> None:
-        """`ConfigError` when an address can't be bound, `SpoolLocked` when another sidecar runs on this spool."""
-        self._config = config
-        self._lock_fd = _lock(config.spool.dir)
-        self._stop = asyncio.Event()
-        self._exit_code = 0
+        """`ConfigError` when an address can't be bound, `SpoolLocked` when another sidecar runs on this spool.
+
+        `inherited` is what the program before this one left.
+        """
+        self._file, self._state_dir, self._environ, self._ships = file, state_dir, environ, ships
+        self._inherited = inherited
+        if inherited is None:
+            self._lock_fd = lock_sidecar(file.config.spool.dir)
+            self._listeners = bind_all(file.config)
+            self._admin_socket = bind(file.config.admin) if file.config.admin else None
+        else:
+            inherited.pass_on(whether=False)
+            self._lock_fd = inherited.lock_fd
+            self._listeners = inherited.take_listeners()
+            self._admin_socket = inherited.take_admin()
         # Only the shipper may know the ledger.
         worker_environ = {name: value for name, value in environ.items() if name != LEDGER_VARIABLE}
-        self._listeners = _bind_all(config)
-        self._admin_socket = bind(config.admin) if config.admin else None
-        command = ("metering.sidecar.worker", "--config", str(config_path), "--state-dir", str(state_dir))
-        self._workers = [
-            WorkerChild(number, (*command, "--number", str(number)), worker_environ, listener)
-            for number, listener in enumerate(self._listeners)
-        ]
-        ship = ("metering", "ship", "--config", str(config_path), "--parent", str(os.getpid()))
-        self._shipper = Child("shipper", ship, environ) if ships else None
+        command = ("metering.sidecar.worker", "--state-dir", str(state_dir))
+        self._workers = Workers(
+            self._listeners, command, worker_environ, file.text, file.config.drain_seconds, self._give_up
+        )
+        self._shipper: Child | None = None
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+        self._changing = asyncio.Lock()  # one change at a time
+        self._wanted: list[Callable[[], Awaitable[None]]] = []  # changes whose turn has not come
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._shipped = Shipped()
+        self._facts = Facts(started_at=time.time(), loaded_at=time.time(), digest=file.digest)
 
     async def run(self) -> int:
         """Serve; the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        former = self._inherited
+        if former is not None:
+            self._workers.totals.keep(former.counted)
+            self._facts.reloads, self._facts.reloads_failed = former.reloads, former.reloads_failed
+        self._start(self._workers.start(former.take_workers(self._listeners) if former else ()))
+        self._listen_to_signals()
         admin = await self._serve_admin()
-        adopting = loop.create_task(self._adopt_forever())
-        workers = [loop.create_task(self._keep(worker)) for worker in self._workers]
-        shipping = loop.create_task(self._keep(self._shipper)) if self._shipper else None
+        self._start(adopt_forever(self._file.config.spool, lambda: self._workers.ready, self._workers.died))
+        self._start(self._poll_forever())
+        shipping = asyncio.create_task(self._ship_forever(former.shipper_pid if former else None))
         host, port = self._listeners[0].getsockname()[:2]
-        log("sidecar_started", host=host, port=port, workers=len(workers), admin=_name(self._admin_socket))
+        log("sidecar_started", host=host, port=port, workers=len(self._listeners), admin=name_of(self._admin_socket))
         await self._stop.wait()
         os.close(self._lock_fd)  # a successor may start while this one drains
-        adopting.cancel()
-        await self._stop_workers(workers)
+        for task in self._tasks:
+            task.cancel()
+        await self._workers.stop()
         await self._stop_shipper(shipping)
         if admin is not None:
             admin.close()
         log("sidecar_stopped", exit_code=self._exit_code)
         return self._exit_code
 
-    # ── children ──────────────────────────────────────────────────────────────────────────────────────
+    def _start(self, work: Awaitable[None]) -> None:
+        """Do it beside everything else, until the sidecar stops."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _keep(self, child: Child) -> None:
-        """Start `child` again whenever it ends, after growing pauses."""
-        pause = BACKOFF_SECONDS_MIN
-        while not self._stop.is_set():
-            began = time.monotonic()
-            code = await child.run()
-            if self._stop.is_set():
-                return
-            if code in FATAL_CODES and child is not self._shipper and not child.was_ready:
-                self._exit_code = code
-                self._stop.set()
-                return
-            pause = BACKOFF_SECONDS_MIN if time.monotonic() - began > HEALTHY_SECONDS else pause
-            log("child_died", child=child.name, code=code, starts_again_in_seconds=pause)
-            await self._pause(pause)
-            pause = min(2 * pause, BACKOFF_SECONDS_MAX)
+    def _give_up(self, code: int) -> None:
+        self._exit_code = code
+        self._stop.set()
 
-    async def _pause(self, seconds: float) -> None:
+    # ── signals ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._change, self._reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._change, self._replace_program)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # a program that replaced another one began with them held
+
+    def _end(self) -> None:
+        if self._stop.is_set():
+            log("sidecar_hurries")
+            self._workers.hurry()
+            if self._shipper is not None:  # what it hasn't shipped stays spooled
+                asyncio.get_running_loop().call_later(SHIPPER_HURRY_SECONDS, self._shipper.kill)
+        self._stop.set()
+
+    def _change(self, change: Callable[[], Awaitable[None]]) -> None:
+        if change not in self._wanted:
+            self._wanted.append(change)
+            self._start(self._in_turn(change))
+
+    async def _in_turn(self, change: Callable[[], Awaitable[None]]) -> None:
+        async with self._changing:
+            self._wanted.remove(change)
+            await change()
+
+    async def _reload(self) -> None:
+        """Put the file in force as it is now, with new workers for all; or go on as before, and say why."""
         try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
-
-    async def _stop_workers(self, tasks: list[asyncio.Task[None]]) -> None:
-        for worker in self._workers:
-            worker.terminate()
-        for listener in self._listeners:
-            listener.close()
-        _, late = await asyncio.wait(tasks, timeout=self._config.drain_seconds + STOP_SECONDS)
-        if late:
-            for worker in self._workers:
-                worker.kill()
-            await asyncio.wait(late)
-
-    async def _stop_shipper(self, task: asyncio.Task[None] | None) -> None:
-        """After the workers: the shipper makes a last pass. What isn't shipped in time stays spooled."""
-        if task is None or self._shipper is None:
+            file = read_config(self._file.path, self._state_dir, self._file.fixed)
+        except MeteringError as error:
+            self._refuse_config(str(error))
             return
-        self._shipper.terminate()
-        _, late = await asyncio.wait([task], timeout=SHIPPER_STOP_SECONDS)
-        if late:
+        if not await self._workers.replace(file.text, file.config.drain_seconds):
+            self._refuse_config(f"{file.path}: workers did not start with it")
+            return
+        self._file = file
+        self._facts.reloads += 1
+        self._facts.loaded_at, self._facts.digest = time.time(), file.digest
+        log("config_in_force", digest=file.digest, routes=len(file.config.routes), keys=len(file.config.keys))
+
+    def _refuse_config(self, error: str) -> None:
+        self._facts.reloads_failed += 1
+        log("config_refused", error=error, kept=self._file.digest)
+
+    async def _replace_program(self) -> None:
+        """Have the installed version take over, once it has said that it can; else go on, and say why."""
+        fd = self._hand_over().write()
+        check = await asyncio.create_subprocess_exec(
+            *own_command(fd), "--check", pass_fds=(fd,), stderr=asyncio.subprocess.PIPE
+        )
+        os.close(fd)
+        said = b"it took too long"
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                _, said = await check.communicate()
+        except TimeoutError:
+            check.kill()
+            await check.wait()
+        if check.returncode != 0:
+            log("program_not_replaced", error=said.decode(errors="replace").strip().rpartition("\n")[2])
+            return
+        handover = self._hand_over()
+        handover.pass_on(whether=True)
+        command = own_command(handover.write())
+        log("program_replaced", command=" ".join(command))
+        # Signals that come while nobody listens wait for the next program.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+    def _hand_over(self) -> Handover:
+        return Handover(
+            fixed=self._file.fixed,
+            lock_fd=self._lock_fd,
+            listen_fds=[listener.fileno() for listener in self._listeners],
+            admin_fd=self._admin_socket.fileno() if self._admin_socket else None,
+            shipper_pid=self._shipper.pid if self._shipper else None,
+            workers=hand_over_workers(self._workers.running),
+            counted=self._workers.totals.ended,
+            reloads=self._facts.reloads,
+            reloads_failed=self._facts.reloads_failed,
+        )
+
+    # ── the shipper ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _ship_forever(self, former_pid: int | None) -> None:
+        """Start the shipper again whenever it ends, after growing pauses."""
+        if former_pid is not None:
+            os.kill(former_pid, signal.SIGTERM)
+            await wait_for_child(former_pid)
+        pauses = Backoff()
+        while self._ships and not self._stop.is_set():
+            command = ("metering", "ship", "--parent", str(os.getpid()))
+            self._shipper = shipper = Child("shipper", command, self._environ, self._file.text)
+            began = time.monotonic()
+            code = await shipper.run()
+            if self._stop.is_set() or not await pauses.wait(shipper, code, time.monotonic() - began, self._stop):
+                return
+
+    async def _stop_shipper(self, shipping: asyncio.Task[None]) -> None:
+        """After the workers: the shipper makes a last pass. What isn't shipped in time stays spooled."""
+        if self._shipper is not None:
+            self._shipper.terminate()
+        _, late = await asyncio.wait([shipping], timeout=SHIPPER_STOP_SECONDS)
+        if late and self._shipper is not None:
             self._shipper.kill()
-            await task
+            await shipping
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────
 
     async def _serve_admin(self) -> asyncio.Server | None:
         if self._admin_socket is None:
             return None
-        serve = Admin(self._is_ready, self._ask_workers).serve
+        serve = Admin(self._readiness, self._metrics).serve
         return await asyncio.start_server(serve, sock=self._admin_socket, limit=HEAD_BYTES_MAX)
 
-    def _is_ready(self) -> bool:
-        return not self._stop.is_set() and all(worker.ready for worker in self._workers)
+    async def _readiness(self) -> Readiness:
+        """Whether calls can be taken. A spool that is full stops them only if the configuration says so."""
+        tally = await self._workers.count()
+        ready = Readiness()
+        if self._stop.is_set():
+            ready.reasons.append("the sidecar is stopping")
+        elif not self._workers.served:
+            ready.reasons.append("not every worker listens yet")
+        refuses = self._file.config.spool.on_full == "refuse"
+        if tally.spool_full:
+            (ready.reasons if refuses else ready.warnings).append("the spool is full: new calls are not recorded")
+        if tally.spool_degraded:
+            ready.warnings.append("the disk refuses to sync or to write: a power loss now may cost certainty")
+        return ready
 
-    async def _ask_workers(self) -> dict[int, Tally]:
-        answers = await asyncio.gather(*(worker.ask() for worker in self._workers))
-        return {worker.number: tally for worker, tally in zip(self._workers, answers, strict=True) if tally is not None}
+    async def _metrics(self) -> str:
+        tally = await self._workers.count()
+        backlog = await asyncio.to_thread(measure_backlog, self._file.config.spool.dir)
+        self._shipped.look(backlog.totals)
+        self._facts.shipped, self._facts.retiring = self._shipped.sum(), self._workers.retiring
+        return render(tally, backlog, self._facts)
 
-    # ── spools nobody writes ──────────────────────────────────────────────────────────────────────────
-
-    async def _adopt_forever(self) -> None:
-        """Finish the calls in spools of workers that are gone, once their locks are free."""
-        finished: set[Path] = set()
+    async def _poll_forever(self) -> None:
+        """Know the workers' counts in case they are killed."""
         while True:
-            if self._is_ready():  # first our own workers take theirs
-                for directory in sorted(self._config.spool.dir.glob("worker-*")):
-                    if directory not in finished and await asyncio.to_thread(_adopt, directory, self._config):
-                        finished.add(directory)
-                await asyncio.sleep(ADOPT_SECONDS)
-            else:
-                await asyncio.sleep(BACKOFF_SECONDS_MIN)
-
-
-def _adopt(directory: Path, config: SidecarConfig) -> bool:
-    """Recover a spool; False if it is in use."""
-    try:
-        SpoolWriter.open(directory, max_bytes=config.spool.max_bytes).close()
-    except SpoolLocked:
-        return False
-    except MeteringError as error:
-        log("spool_not_recovered", directory=str(directory), error=str(error))
-        return False
-    return True
-
-
-def _lock(directory: Path) -> int:
-    """One sidecar per spool directory; the lock lasts until the descriptor is closed."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise SpoolError(f"can't write to {directory} ({error.strerror}): name another [spool] dir") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise SpoolLocked(
-            f"another sidecar runs on {directory}: stop it, or give this one another [spool] dir"
-        ) from None
-    return fd
-
-
-def _bind_all(config: SidecarConfig) -> list[socket.socket]:
-    first = bind(config.listen)
-    address = type(config.listen)(config.listen.host, first.getsockname()[1])  # port 0: all share the one found
-    return [first, *(bind(address) for _ in range(config.workers - 1))]
-
-
-def _name(sock: socket.socket | None) -> str | None:
-    return None if sock is None else "{}:{}".format(*sock.getsockname()[:2])
+            await asyncio.sleep(POLL_SECONDS)
+            await self._workers.ask()

@@ -1,7 +1,8 @@
 """One worker process: `python -m metering.sidecar.worker --config FILE`.
 
 The supervisor starts it with a listening socket and a control socket; without them it binds the configured
-address itself. SIGTERM drains: no new connections, calls in flight finish, the spool is synced, exit 0.
+address itself. SIGTERM drains: no new connections, calls in flight finish, the spool is synced, exit 0. What the
+supervisor can ask for besides is in `control`.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import uvloop
 
 from metering.errors import MeteringError, SpoolLocked
 from metering.sidecar.config import SidecarConfig, load_config
-from metering.sidecar.control import WorkerControl
+from metering.sidecar.control import Ending, WorkerControl
 from metering.sidecar.listen import bind
 from metering.sidecar.logline import log
 from metering.sidecar.relay.relay import Relay
@@ -26,6 +27,7 @@ from metering.sidecar.spool.writer import SpoolWriter
 
 BACKLOG = 2048
 SPOOLS_MAX = 16
+ACCEPT_SECONDS = 0.02
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,21 +71,31 @@ async def run(
 ) -> None:
     """Serve until SIGTERM, SIGINT or the supervisor's end; then drain."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    ending = Ending()
+    loop.add_signal_handler(signal.SIGTERM, ending.stop)
+    # A Ctrl-C in a terminal reaches the whole group; a worker with a supervisor waits for that one's word.
+    loop.add_signal_handler(signal.SIGINT, ending.stop if control is None else _ignore)
     spool.start_syncing(loop)
     server = await loop.create_server(relay.accept, sock=listener, backlog=BACKLOG)
+    supervisor = WorkerControl(relay.count, ending)
     if control is not None:
-        await loop.create_connection(lambda: WorkerControl(relay.count, stop.set), sock=control)
+        await loop.create_connection(lambda: supervisor, sock=control)
     sweeping = loop.create_task(relay.sweep_forever())
     host, port = listener.getsockname()[:2]
     log("worker_listening", host=host, port=port)
-    await stop.wait()
+    await ending.begun.wait()
+    if not ending.patient:
+        await asyncio.sleep(ACCEPT_SECONDS)  # who waits in the kernel's queue would be reset by the close
     server.close()
-    await relay.stop(config.drain_seconds)
+    await relay.stop(config.drain_seconds, ending)
     sweeping.cancel()
     spool.close()
+    supervisor.tell()
+    await asyncio.sleep(0)  # it leaves
+
+
+def _ignore() -> None:
+    pass
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -29,13 +29,13 @@ class CallRecord:
     # Defaults live in the class: a call sets few of them, and each store an instance does not make is saved per call.
     event_id: UUID
     request_bytes = response_bytes = 0
-    sent = False  # whether a byte of it may have reached the upstream
+    sent_at = 0.0  # monotonic, as the next two; 0.0 while no byte of it can have reached the upstream
+    first = ended = 0.0  # byte of the answer, and its end
     status: int | None = None
     streamed = False
     _facts = RequestFacts(None, None)
     _prefix = b""
     _windows: Windows | None = None
-    _first = 0.0
     _reader: Reader | None = None
     _opened: UsageEvent | None = None
 
@@ -45,7 +45,7 @@ class CallRecord:
         self._attribution = admitted.attribution
         self._attempt, self._trace_id = admitted.attempt, admitted.trace_id
         self._began_ms = time.time_ns() // 1_000_000
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self.event_id = mint_event_id(self._began_ms, _random_bits(74))
 
     def keep_request(self, content: bytes) -> None:
@@ -87,8 +87,8 @@ class CallRecord:
 
     def feed(self, wire_length: int, content: bytes) -> None:
         """A piece of the answer went by: `content` is what is left of it without transfer framing."""
-        if not self._first:
-            self._first = time.monotonic()
+        if not self.first:
+            self.first = time.monotonic()
         self.response_bytes += wire_length
         if self._reader is not None:
             self._reader.feed(content)
@@ -134,19 +134,19 @@ class CallRecord:
             service_tier=reading.service_tier,
             streamed=self.streamed or (self.status is None and bool(facts.streamed)),
             status=self.status,
-            first_token_at=self._at(self._first) if self._first else None,
-            ended_at=self._at(time.monotonic()),
+            first_token_at=self._at(self.first) if self.first else None,
+            ended_at=self._at(self.ended),
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
         )
 
     def _at(self, monotonic: float) -> datetime:
         # `fromtimestamp` costs 0.4 µs, EPOCH + timedelta 1; a double holds the time of today to a quarter of a µs.
-        return datetime.fromtimestamp(self._began_ms / 1000 + (monotonic - self._began), UTC)
+        return datetime.fromtimestamp(self._began_ms / 1000 + (monotonic - self.began), UTC)
 
     def _read_answer(self) -> Reading:
         if self._reader is None:
-            consumed = self.sent and self.operation.consumes is not False
+            consumed = self.sent_at > 0 and self.operation.consumes is not False
             failed = self.status is not None and self.status >= 400
             return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
         try:

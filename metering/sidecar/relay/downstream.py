@@ -140,7 +140,7 @@ class Downstream(asyncio.Protocol):
             self._write(last)
         if ending == RESET:
             self._reset()
-        elif ending == CLOSE or not self.keep_alive or self._relay.draining:
+        elif ending == CLOSE or not self.keep_alive:  # not `draining`: an answer that began before it promised to stay
             self._close()
         elif self._buffer:
             # Not here: a client that pipelines a thousand requests would nest a thousand calls deep.

@@ -4,6 +4,7 @@ The order that nothing may change: open record → first byte upstream; answer's
 final record → last byte to the client. No task and no await belongs to a call; it is two protocols and this.
 """
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from metering.core.event import Outcome, UsageEvent
@@ -43,6 +44,7 @@ class Exchange:
     _retried = False
     _last = b""
     _ending = 0
+    _event: UsageEvent | None = None  # how it ended, once recorded
     _pending_bytes = _interims = 0
     _pending: list[bytes] | None = None  # of the request, waiting for a connection
     _replay: list[bytes] | None = None  # of the request, as long as it could be sent again
@@ -121,7 +123,7 @@ class Exchange:
         """There is a connection: send what has waited."""
         self.upstream = upstream
         upstream.call = self
-        self.record.sent = True
+        self.record.sent_at = monotonic()
         pending, self._pending, self._pending_bytes = self._pending, None, 0
         upstream.write(b"".join(pending or ()))
         if self.client is not None and not upstream.full:
@@ -270,6 +272,7 @@ class Exchange:
             return
         self.done = True
         self.upstream = None
+        self.record.ended = monotonic()
         self._last, self._ending = last, ending
         if not self.forwarded:
             self._relay.journal.forget(self)
@@ -281,7 +284,8 @@ class Exchange:
 
     def recorded_final(self, event: UsageEvent, recorded: bool) -> None:  # noqa: FBT001 - as above
         """The final record is in the spool, or will be when the disk takes it: let the last bytes go."""
-        self._relay.ended(self, event.outcome)
+        self._relay.ended(self)
+        self._event = event
         journal = self._relay.journal
         if recorded and journal.waits_for_disk:
             journal.when_on_disk(self._release)
@@ -292,6 +296,8 @@ class Exchange:
         client, self.client = self.client, None
         if client is not None:
             client.finish(self._last, self._ending)
+        if self._event is not None:
+            self._relay.calls.count(self.record, self._event, monotonic())
 
     def drop(self) -> None:
         """Something went wrong in us: end it on both sides as it stands."""

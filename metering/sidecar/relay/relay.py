@@ -3,8 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from metering.core.event import Outcome
+from metering.sidecar.call_counts import CallCounts
 from metering.sidecar.config import SidecarConfig
+from metering.sidecar.control import Ending
 from metering.sidecar.relay.admission import Admission
 from metering.sidecar.relay.downstream import Downstream
 from metering.sidecar.relay.journal import Journal
@@ -30,6 +31,7 @@ class Relay:
         self.limits = config.limits
         self.sweep_seconds = sweep_seconds
         self.tally = Tally()
+        self.calls = CallCounts(self.tally)
         self.journal = Journal(spool, config.spool, self.tally)
         self.admission = Admission(config)
         self.draining = False
@@ -59,10 +61,9 @@ class Relay:
         """A call goes on without its client."""
         self._detached[call] = 0
 
-    def ended(self, call: "Exchange", outcome: Outcome) -> None:
+    def ended(self, call: "Exchange") -> None:
         """A forwarded call is over."""
         self.tally.calls_in_flight -= 1
-        self.tally.calls[outcome._value_] += 1  # `value` is a descriptor written in Python
         if call.drained_from is not None:
             self._detached.pop(call, None)
 
@@ -90,24 +91,28 @@ class Relay:
         tally, stats = self.tally, self._spool.measure()
         tally.client_connections = len(self._clients)
         tally.upstream_connections = sum(pool.connections for pool in self.pools.values())
-        tally.spool_bytes, tally.spool_corrupt_records = stats.bytes, stats.corrupt
-        tally.spool_degraded = int(stats.degraded)
+        tally.spool_degraded, tally.spool_full = int(stats.degraded), int(stats.full)
+        tally.spool_corrupt_records, tally.spool_interrupted_calls = stats.corrupt, stats.interrupted
         return tally
 
     # ── stopping ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def stop(self, drain_seconds: float) -> None:
+    async def stop(self, drain_seconds: float, ending: Ending | None = None) -> None:
         """Finish what is in flight, for that long at most; what is left is recorded as interrupted.
 
-        An idle connection may have a request under way to us: it gets a moment to send one more, whose answer
-        says `Connection: close`, before it is closed.
+        An idle connection may have a request under way to us: from when it became idle it gets a moment, if `ending`
+        is patient half the time, to send one more, whose answer says `Connection: close`, before it is closed.
         """
         self.draining = True
+        ending = ending or Ending()
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        while (self._clients or self._detached) and loop.time() < began + drain_seconds:
-            if loop.time() > began + min(IDLE_GRACE_SECONDS, drain_seconds / 2):
-                for client in tuple(self._clients):
+        began, idle_since = loop.time(), dict[Downstream, float]()
+        while (self._clients or self._detached) and loop.time() < began + drain_seconds and not ending.hurried:
+            grace = min(drain_seconds if ending.patient else IDLE_GRACE_SECONDS, drain_seconds / 2)
+            for client in tuple(self._clients):
+                if client.call is not None:
+                    idle_since.pop(client, None)
+                elif loop.time() > idle_since.setdefault(client, loop.time()) + grace:
                     client.drain()
             await asyncio.sleep(min(0.02, drain_seconds))
         for call in (*self._detached, *(client.call for client in self._clients)):

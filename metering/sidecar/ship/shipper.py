@@ -74,6 +74,7 @@ class _Shipper:
         self._engine: Engine | None = None
         self._connecting = Trouble("the ledger")
         self._spools: dict[Path, _Spool] = {}
+        self._failed = ShipTotals()
 
     def run(self) -> None:
         while not self._stop.requested:
@@ -141,6 +142,10 @@ class _Shipper:
     def _met(self, trouble: Trouble, error: Exception) -> float:
         if self._once and not (isinstance(error, LedgerUnavailable) and time.monotonic() < self._give_up_at):
             raise error
+        self._failed.failures += 1
+        now = time.time()
+        # Beside the spools: when the ledger is away no spool of them need have been seen.
+        write_status(self._spool_dir, ShipStatus(position=0, shipped_at=0.0, looked_at=now, totals=self._failed))
         return trouble.met(error)
 
 

@@ -1,6 +1,7 @@
 """What the shipper has done, where other processes can read it: `ship.json` in each spool."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,11 +23,38 @@ class ShipTotals(msgspec.Struct, kw_only=True):
     corrupt: int = 0  # damaged places met; quarantined
     unreadable: int = 0  # whole records that are no event of this version; quarantined
     segments_retired: int = 0
+    failures: int = 0  # attempts that ended in trouble
 
     def add(self, other: "ShipTotals") -> None:
         """Count `other` in."""
-        for field in self.__struct_fields__:
+        for field in _FIELDS:
             setattr(self, field, getattr(self, field) + getattr(other, field))
+
+
+_FIELDS = ShipTotals.__struct_fields__
+
+
+class Shipped:
+    """What all shippers did as far as their reports were seen: never less than before, whenever a new one starts."""
+
+    def __init__(self) -> None:
+        self._ended = ShipTotals()
+        self._last: dict[str, ShipTotals] = {}
+
+    def look(self, reports: Mapping[str, ShipTotals]) -> None:
+        """Take the newest reports, by the name of their spool."""
+        for name, totals in reports.items():
+            last = self._last.get(name)
+            if last is not None and any(getattr(totals, field) < getattr(last, field) for field in _FIELDS):
+                self._ended.add(last)
+            self._last[name] = totals
+
+    def sum(self) -> ShipTotals:
+        """All together."""
+        total = ShipTotals()
+        for totals in (self._ended, *self._last.values()):
+            total.add(totals)
+        return total
 
 
 class ShipStatus(msgspec.Struct, kw_only=True):

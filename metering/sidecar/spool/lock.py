@@ -6,11 +6,12 @@ import os
 import time
 from pathlib import Path
 
-from metering.errors import SpoolLocked
+from metering.errors import SpoolError, SpoolLocked
 from metering.sidecar.spool.disk import DISK, Disk, make_directory
 from metering.sidecar.spool.segment import spool_error
 
 SHIP_LOCK = "ship.lock"
+SIDECAR_LOCK = "sidecar.lock"
 # `metering spool inspect` takes the lock for a moment to see whether it is free: that must refuse no writer.
 LOOKS = 3
 LOOK_SECONDS = 0.01
@@ -40,6 +41,20 @@ def lock_for_shipping(directory: Path) -> int:
     except OSError as error:
         raise spool_error("open", path, error) from None
     return _lock(fd, directory, f"another shipper ships {directory}: stop one of them")
+
+
+def lock_sidecar(directory: Path) -> int:
+    """One sidecar per `[spool] dir`; the lock lasts as long as the returned descriptor.
+
+    `SpoolLocked` if another process holds it, `SpoolError` if the folder can't be used.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        fd = os.open(directory / SIDECAR_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise SpoolError(f"can't write to {directory} ({error.strerror}): name another [spool] dir") from None
+    taken = f"another sidecar runs on {directory}: stop it, or give this one another [spool] dir"
+    return _lock(fd, directory, taken)
 
 
 def _lock(fd: int, directory: Path, taken: str) -> int:

@@ -48,6 +48,7 @@ class SpoolStats(msgspec.Struct, kw_only=True):
     refused: int  # records not written for want of space or because the disk refused them
     deferred: int  # finals held in memory until the disk takes them
     degraded: bool
+    full: bool  # no new call fits
 
 
 class SpoolWriter:
@@ -222,6 +223,8 @@ class SpoolWriter:
     def measure(self) -> SpoolStats:
         """The counters now; looks at the directory, so not for the hot path."""
         self._room.look(self._log.bytes)
+        if not self._deferred:
+            self._room.hold()  # space that came back shows without traffic
         return SpoolStats(
             records=self._log.records,
             bytes=self._room.used(self._log.bytes),
@@ -237,6 +240,7 @@ class SpoolWriter:
             refused=self._refused,
             deferred=len(self._deferred),
             degraded=self.degraded,
+            full=self._log.bytes + self._promised + 2 * FINAL_BYTES > self._room.limit,  # a call needs about that
         )
 
     def close(self) -> None:

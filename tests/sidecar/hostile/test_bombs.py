@@ -6,8 +6,8 @@ from pathlib import Path
 from metering.core.event import UsageEvent
 from metering.core.usage import UsageSource
 from tests.sidecar.hostile.bombs import MIB, Bomb, make_bombs
+from tests.sidecar.programs import running
 from tests.sidecar.rig import Peer, Upstream, post, read_records, run, until
-from tests.sidecar.test_supervisor import running
 
 GAINED_MB_MAX = 32
 AT_ONCE = 3

@@ -27,8 +27,8 @@ from tests.sidecar.hostile.canaries import (
     requests,
     upstream,
 )
+from tests.sidecar.programs import fetch
 from tests.sidecar.rig import Peer, Upstream, post, run
-from tests.sidecar.test_supervisor import fetch
 
 WAIT_SECONDS = 30
 # All that Python itself would say.
