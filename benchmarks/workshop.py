@@ -39,6 +39,13 @@ class Workshop:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(query).fetchall()
 
+    def is_shipped(self, calls: int) -> bool:
+        """Whether the ledger has so many calls; not if it is away."""
+        try:
+            return bool(self.rows("SELECT count(*) FROM usage_event")[0][0] >= calls)
+        except psycopg.OperationalError:
+            return False
+
     def booked(self) -> list[BookedCall]:
         """Every row, as the set check wants it."""
         columns = "trace_id, team, outcome, input_tokens, output_tokens"

@@ -130,14 +130,13 @@ class PostgresKeeper:
                 time.sleep(0.1)
 
     def _postmaster(self) -> int | None:
-        for pid_file in self._workshop.folder.glob("postgres/**/postmaster.pid"):
-            try:
-                pid = int(pid_file.read_text().split()[0])
-                if Path(f"/proc/{pid}/cwd").readlink() == pid_file.parent.resolve():
-                    return pid
-            except (OSError, ValueError, IndexError):
-                continue
-        return None
+        data = self._workshop.folder / "postgres" / "data"
+        try:
+            pid = int((data / "postmaster.pid").read_text().split()[0])
+            # A number that is left from a killed one may be another program's by now.
+            return pid if Path(f"/proc/{pid}/cwd").readlink() == data.resolve() else None
+        except (OSError, ValueError, IndexError):
+            return None
 
 
 def _end(pid: int) -> None:

@@ -12,16 +12,11 @@ import uvloop
 from benchmarks.faults.blame import Kill, find_blame
 from benchmarks.faults.killers import Killer, PostgresKeeper
 from benchmarks.faults.load import Load
-from benchmarks.faults.settle import judge, settle
-from benchmarks.faults.traffic import CHUNKS, KEYED_TEAMS, plan_traffic
-from benchmarks.workshop import Workshop, mint_keys
+from benchmarks.faults.path import begin, judge, settle
+from benchmarks.workshop import Workshop
 from metering.errors import MeteringError
-from metering.lab.programs import run_command
-from metering.lab.wire import RequestWriter, read_target
 
 CONNECTIONS = 48
-WORKERS = 2
-SEGMENT_BYTES = 256 * 1024  # small: segments are begun, carried over and deleted all the time
 PROPORTION = ("worker", "worker", "shipper", "postgres", "supervisor")
 JITTER_SECONDS = 0.03  # so that no kill is in step with a send
 STUCK_SECONDS = 120.0
@@ -45,21 +40,10 @@ def plan_kills(seed: str, kills: int, calls: int) -> list[PlannedKill]:
 
 
 def run_round(workshop: Workshop, *, seed: int, number: int, kills: int, calls: int) -> dict[str, Any]:
-    """One round on a fresh workshop; what was found. Odd rounds wait for the disk (`durability = power`)."""
+    """One round on a fresh workshop; what was found."""
     name = f"{seed}.{number}"
-    stack = workshop.stack
-    run_command(["migrate"], stack.environ)
-    secrets, planned_keys = mint_keys(KEYED_TEAMS)
-    stack.start(
-        keys=planned_keys,
-        workers=WORKERS,
-        durability=("process", "power")[number % 2],
-        segment_bytes=SEGMENT_BYTES,
-        emulator_options=("--content", "short", "--call-log", str(workshop.folder / "received")),
-    )
+    load = begin(workshop, seed, number)
     keeper = PostgresKeeper(workshop)
-    target = read_target(stack.url, direct=False)
-    load = Load(target, RequestWriter(target, secrets, chunks=CHUNKS), plan_traffic(name), seed << 32 | number)
     killing = _Killing(plan_kills(name, kills, calls), random.Random(f"targets {name}"), Killer(workshop, keeper), load)
     begun = time.monotonic()
     killing.thread.start()
@@ -70,10 +54,11 @@ def run_round(workshop: Workshop, *, seed: int, number: int, kills: int, calls: 
     if killing.error:
         raise killing.error
     settle(workshop)
-    return {**_told(load, killing.done), **judge(workshop, load.attempts), "seconds": round(seconds, 1)}
+    return {**tell_traffic(load, killing.done), **judge(workshop, load.attempts), "seconds": round(seconds, 1)}
 
 
-def _told(load: Load, kills: list[Kill]) -> dict[str, Any]:
+def tell_traffic(load: Load, kills: list[Kill]) -> dict[str, Any]:
+    """How the clients fared, and whose fault it is."""
     blame = find_blame(load.failures, load.refused_at, kills)
     return {
         "kills": dict(Counter(kill.kind for kill in kills)),
