@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import commits, kills
+from benchmarks.faults import commits, cuts, kills, outage
 from benchmarks.workshop import open_workshop
 from metering.errors import MeteringError
 
-CAMPAIGNS = {"kills": kills.run_round, "commits": commits.run_round}
+CAMPAIGNS = {"kills": kills.run_round, "commits": commits.run_round, "cuts": cuts.run_round, "outage": outage.run_round}
 ROUND_KILLS = 50
 QUICK = (10, 5_000)  # kills, calls
 

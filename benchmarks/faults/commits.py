@@ -80,8 +80,8 @@ def run_round(workshop: Workshop, *, seed: int, number: int, kills: int, calls: 
             spooled += share
             sniper.wait()
             if not strike.at_once:
-                _wait_until_shipped(workshop, spooled)
-        _wait_until_shipped(workshop, spooled)
+                workshop.wait_until_shipped(spooled, SHIP_SECONDS)
+        workshop.wait_until_shipped(spooled, SHIP_SECONDS)
     finally:
         shipper.stop()
         writer.close()
@@ -145,11 +145,3 @@ class _Sniper:
 def _is(moment: str, message: Message) -> bool:
     side, kinds, words = MOMENTS[moment]
     return message.side is side and message.kind != b"" and message.kind in kinds and words in message.payload
-
-
-def _wait_until_shipped(workshop: Workshop, calls: int) -> None:
-    deadline = time.monotonic() + SHIP_SECONDS
-    while not workshop.is_shipped(calls):
-        if time.monotonic() > deadline:
-            raise MeteringError(f"{calls} calls are spooled and not shipped in {SHIP_SECONDS:.0f} s")
-        time.sleep(0.05)

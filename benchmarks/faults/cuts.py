@@ -3,6 +3,7 @@
 One shipment is watched first; then it is repeated with a spool of its own for each boundary. Nothing here is random.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -11,8 +12,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.faults.spooled import append_calls
+from benchmarks.faults.spooled import append_calls, compare_spooled
 from benchmarks.faults.wiretap import Move, Side, Wiretap
+from benchmarks.workshop import Workshop
+from metering.lab.programs import run_command
 from metering.sidecar.ship.pause import Stop
 from metering.sidecar.ship.shipper import run_shipper
 from metering.sidecar.ship.status import ShipTotals
@@ -29,6 +32,20 @@ class Cuts(msgspec.Struct):
     client_messages: int = 0
     server_messages: int = 0
     totals: ShipTotals = msgspec.field(default_factory=ShipTotals)
+
+
+def run_round(workshop: Workshop, *, seed: int, number: int, kills: int, calls: int) -> dict[str, Any]:  # noqa: ARG001
+    """All cuts there are, whatever the seed and the numbers."""
+    run_command(["migrate"], workshop.stack.environ)
+    begun = time.monotonic()
+    cuts = cut_everywhere(workshop.folder / "spools", workshop.database_url)
+    return {
+        "cuts": {"client": cuts.client_messages, "server": cuts.server_messages},
+        "calls": cuts.calls,
+        "committed_unheard": cuts.totals.confirmed,
+        **compare_spooled(cuts.calls, workshop.booked()).to_json(),
+        "seconds": round(time.monotonic() - begun, 1),
+    }
 
 
 def cut_everywhere(folder: Path, database_url: str) -> Cuts:

@@ -93,7 +93,7 @@ class PostgresKeeper:
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
 
-    def kill(self, dice: random.Random) -> None:
+    def kill(self, dice: random.Random, *, comes_back: bool = True) -> None:
         """Kill the postmaster, or it and all its children at once; also while it recovers from the last kill."""
         deadline = time.monotonic() + FIND_SECONDS
         while (pid := self._postmaster()) is None:
@@ -103,7 +103,8 @@ class PostgresKeeper:
         children = _child_pids(pid) if dice.random() < 0.5 else []
         for victim in (pid, *children):
             _end(victim)
-        self._killed.set()
+        if comes_back:
+            self._killed.set()
 
     def stop(self) -> None:
         """Return when Postgres runs and is watched no more."""

@@ -67,6 +67,7 @@ def tell_traffic(load: Load, kills: list[Kill]) -> dict[str, Any]:
         "refused_dials": dict(blame.refused),
         "unexplained": [_beside(failure, kills) for failure in blame.unexplained[:5]],
         "unaffected": not blame.unexplained and not blame.refused["nobody"],
+        "longest_answer_seconds": round(load.longest_seconds, 2),
         "longest_supervisor_start_seconds": round(
             max((kill.until - kill.at for kill in kills if kill.kind == "supervisor"), default=0.0), 2
         ),

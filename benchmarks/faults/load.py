@@ -44,6 +44,7 @@ class Load:
         self.attempts: list[AttemptLine] = []
         self.failures: list[Failure] = []
         self.refused_at: list[float] = []
+        self.longest_seconds = 0.0  # that a client waited for a whole answer
         self.callers: set[Caller] = set()
         self._dials: set[asyncio.Task[None]] = set()
         self._enough: Callable[[], bool] = lambda: False
@@ -154,6 +155,7 @@ class Caller(asyncio.Protocol):
             return
         status, planned = self._parser.get_status_code(), self._asked[1]
         if status < 400:
+            self._load.longest_seconds = max(self._load.longest_seconds, time.monotonic() - self._sent_at)
             self._end(Ending.COMPLETED, status)
         else:
             self._fail(f"status {status}")

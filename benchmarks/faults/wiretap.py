@@ -56,12 +56,15 @@ class Wiretap:
         user = quote(parts.username or "postgres") + (f":{parts.password}" if parts.password else "")
         self.url = f"postgresql://{user}@127.0.0.1:{port}{parts.path}?sslmode=disable&gssencmode=disable"
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Take no more connections; returns when those that were taken have ended, as their clients do."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for thread in self._threads:
+            thread.join()
 
     def _accept(self) -> None:
         while True:
@@ -70,13 +73,20 @@ class Wiretap:
             except OSError:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._threads.append(threading.Thread(target=self._relay, args=(client,), daemon=True))
+            self._threads[-1].start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client:
             try:
                 server = self._connect()
             except OSError:
-                client.close()  # Postgres is away
-                continue
-            for side, source, sink in ((Side.CLIENT, client, server), (Side.SERVER, server, client)):
-                threading.Thread(target=self._pump, args=(side, source, sink), daemon=True).start()
+                return  # Postgres is away
+            with server:
+                answering = threading.Thread(target=self._pump, args=(Side.SERVER, server, client), daemon=True)
+                answering.start()
+                self._pump(Side.CLIENT, client, server)
+                answering.join()
 
     def _connect(self) -> socket.socket:
         if isinstance(self._address, tuple):
@@ -102,7 +112,7 @@ class Wiretap:
                         return
                     typed = True
         except OSError:
-            pass  # the other pump cut, or an end went away
+            return  # the other pump cut, or an end went away
         finally:
             _end(source, sink)
 
