@@ -26,7 +26,7 @@ def main() -> int:
     """Run it; 0 if nothing is lost, double or wrong, and no call failed that had no part in it."""
     options = _parse()
     rounds = -(-options.kills // ROUND_KILLS)
-    share = {"kills": options.kills // rounds, "calls": options.calls // rounds}
+    share = {"kills": -(-options.kills // rounds), "calls": -(-options.calls // rounds)}
     done = _read_log(options.log, share | {"campaign": options.campaign, "seed": options.seed})
     numbers = range(rounds) if options.round is None else [options.round]
     for number in numbers:
@@ -85,7 +85,8 @@ def _told(seed: int, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {"seed": seed, "rounds": len(rounds)}
     for told in rounds:
         _add(total, {name: value for name, value in told.items() if name not in ("seed", "round", "planned")})
-    total["calls_per_second"] = round(total.get("calls", 0) / max(total.get("seconds", 0), 1e-9))
+    total["seconds"] = round(total.get("seconds", 0.0), 1)
+    total["calls_per_second"] = round(total.get("calls", 0) / max(total["seconds"], 0.1))
     total["wrong_rounds"] = [told["round"] for told in rounds if not (told["equal"] and told.get("unaffected", True))]
     return total
 
@@ -109,9 +110,9 @@ def _add(total: dict[str, Any], more: dict[str, Any]) -> None:
 def _table(told: dict[str, Any], indent: str = "") -> str:
     lines = []
     for name, value in told.items():
-        if isinstance(value, dict):
+        if value and isinstance(value, dict):
             lines += [f"{indent}{name}", _table(value, indent + "  ")]
-        else:
+        elif value != {}:
             lines.append(f"{indent}{name:<32} {value}")
     return "\n".join(lines)
 

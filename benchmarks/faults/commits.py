@@ -71,33 +71,36 @@ def run_round(workshop: Workshop, *, seed: int, number: int, kills: int, calls: 
     writer = SpoolWriter.open(spool_dir / "worker-0", segment_bytes=256 * 1024)
     begun = time.monotonic()
     shipper = Program(("ship", "--config", str(config), *parent_option()), environ, workshop.folder / "ship.log")
-    spooled = 0
-    share = -(-calls // kills)
     try:
-        for strike in plan_strikes(name, kills):
-            sniper.aim(strike)
-            append_calls(writer, range(spooled + 1, spooled + share + 1))
-            spooled += share
-            sniper.wait()
-            if not strike.at_once:
-                workshop.wait_until_shipped(spooled, SHIP_SECONDS)
-        workshop.wait_until_shipped(spooled, SHIP_SECONDS)
+        spooled = _shoot(workshop, sniper, plan_strikes(name, kills), writer, -(-calls // kills))
     finally:
         shipper.stop()
         writer.close()
         keeper.stop()
         tap.close()
     seconds = time.monotonic() - begun
-    found = compare_spooled(spooled, workshop.booked())
     status = read_status(spool_dir / "worker-0")
-    confirmed = status.totals.confirmed if status else 0
     return {
         "kills": dict(sniper.kills),
         "calls": spooled,
-        "committed_unheard": confirmed,
-        **found.to_json(),
+        "committed_unheard": status.totals.confirmed if status else 0,
+        **compare_spooled(spooled, workshop.booked()).to_json(),
         "seconds": round(seconds, 1),
     }
+
+
+def _shoot(workshop: Workshop, sniper: "_Sniper", strikes: list[Strike], writer: SpoolWriter, share: int) -> int:
+    """Spool `share` calls for each strike and wait for it; how many were spooled, and shipped in the end."""
+    spooled = 0
+    for strike in strikes:
+        sniper.aim(strike)
+        append_calls(writer, range(spooled + 1, spooled + share + 1))
+        spooled += share
+        sniper.wait()
+        if not strike.at_once:
+            workshop.wait_until_shipped(spooled, SHIP_SECONDS)
+    workshop.wait_until_shipped(spooled, SHIP_SECONDS)
+    return spooled
 
 
 class _Sniper:
