@@ -39,6 +39,16 @@ class Workshop:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(query).fetchall()
 
+    def wait_until_shipped(self, calls: int, within_seconds: float) -> None:
+        """Return when the ledger has so many calls, however often it is away meanwhile."""
+        self.stack.wait_until_shipped(lambda: self._count_calls() >= calls, within_seconds)
+
+    def _count_calls(self) -> int:
+        try:
+            return int(self.rows("SELECT count(*) FROM usage_event")[0][0])
+        except psycopg.OperationalError:
+            return 0
+
     def booked(self) -> list[BookedCall]:
         """Every row, as the set check wants it."""
         columns = "trace_id, team, outcome, input_tokens, output_tokens"

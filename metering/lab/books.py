@@ -34,10 +34,12 @@ class Differences(msgspec.Struct, kw_only=True):
     duplicated: list[str] = []  # more than one row
     unexpected: list[str] = []  # a row that belongs to no attempt
     wrong: list[str] = []  # a row with other tokens or team, or a finished call not booked as completed
+    repeated: list[str] = []  # received more than once by the model, while one attempt has one row
     attempts: int = 0
     received: int = 0
     rows: int = 0
-    completed: int = 0  # whole answers at the client
+    completed: int = 0  # whole answers at the client: acknowledged
+    recovered: int = 0  # the others that have a row: not acknowledged, and in the books all the same
     undelivered: int = 0  # booked with their tokens, though the client did not get them whole
     interrupted: int = 0  # recovered as rows with unknown usage
     refused: int = 0  # attempts that never reached the model and have no row
@@ -45,7 +47,7 @@ class Differences(msgspec.Struct, kw_only=True):
     @property
     def equal(self) -> bool:
         """Whether the books are right."""
-        return not (self.lost or self.duplicated or self.unexpected or self.wrong)
+        return not (self.lost or self.duplicated or self.unexpected or self.wrong or self.repeated)
 
     def to_json(self) -> dict[str, object]:
         """Counts, and examples of what is wrong."""
@@ -65,20 +67,21 @@ def read_attempts(log: Path) -> list[AttemptLine]:
         return [decode(line) for line in lines]
 
 
-def read_received(log: Path) -> set[str]:
-    """The calls that the emulator saw whole."""
+def read_received(log: Path) -> Counter[str]:
+    """The calls that the emulator saw whole, and how often."""
     with log.open() as lines:
-        return {line.split()[1] for line in lines if line.startswith("received ")}
+        return Counter(line.split()[1] for line in lines if line.startswith("received "))
 
 
-def compare(attempts: Iterable[AttemptLine], received: set[str], rows: Iterable[BookedCall]) -> Differences:
+def compare(attempts: Iterable[AttemptLine], received: Counter[str], rows: Iterable[BookedCall]) -> Differences:
     """Join all three by call id (which the books keep as trace id)."""
     sent = {attempt.call_id: attempt for attempt in attempts}
     booked: dict[str, list[BookedCall]] = defaultdict(list)
     for row in rows:
         booked[row.trace_id].append(row)
     found = Differences(attempts=len(sent), received=len(received), rows=sum(map(len, booked.values())))
-    found.lost = sorted(received - booked.keys())
+    found.lost = sorted(received.keys() - booked.keys())
+    found.repeated = sorted(call_id for call_id, times in received.items() if times > 1)
     found.unexpected = sorted(booked.keys() - sent.keys())
     found.duplicated = sorted(call_id for call_id, copies in booked.items() if len(copies) > 1)
     for call_id, attempt in sent.items():
@@ -105,6 +108,7 @@ def _compare_call(attempt: AttemptLine, rows: list[BookedCall], found: Differenc
         found.wrong.append(f"{attempt.call_id}: {booked}")
     elif finished and row.outcome != "completed":
         found.wrong.append(f"{attempt.call_id}: finished, but {booked}")
+    found.recovered += not finished
     found.undelivered += row.outcome == "completed" and not finished
     found.interrupted += row.outcome == "interrupted"
 

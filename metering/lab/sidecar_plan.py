@@ -28,6 +28,7 @@ class SidecarPlan(msgspec.Struct, frozen=True, kw_only=True):
     keys: Sequence[PlannedKey] = ()
     workers: int = 1
     durability: str = "process"
+    segment_bytes: int = 64 * 2**20
     on_client_abort: str = "cancel"
 
     def to_toml(self) -> str:
@@ -41,6 +42,7 @@ class SidecarPlan(msgspec.Struct, frozen=True, kw_only=True):
             "[spool]",
             f"dir = {_quoted(str(self.spool_dir))}",
             f"durability = {_quoted(self.durability)}",
+            f"segment_bytes = {self.segment_bytes}",
         ]
         for path, provider in ROUTES.items():
             lines += [

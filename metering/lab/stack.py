@@ -24,7 +24,7 @@ class Stack:
         self.sidecar: Program | None = None
         self.config = folder / "sidecar.toml"
         self.spool_dir = folder / "spool"
-        self.port = 0  # the sidecar's
+        self.port = self.admin_port = 0  # the sidecar's
         self.upstream = ""
 
     @property
@@ -39,6 +39,7 @@ class Stack:
         upstream: str | None = None,
         workers: int = 1,
         durability: str = "process",
+        segment_bytes: int = 64 * 2**20,
         emulator_options: Sequence[str] = (),
         port: int | None = None,
     ) -> None:
@@ -48,15 +49,16 @@ class Stack:
             self.emulator, emulator_port = start_emulator(self.environ, self.folder, *emulator_options)
             upstream = f"http://127.0.0.1:{emulator_port}"
         self.upstream = upstream
-        self.port = port or free_port()
+        self.port, self.admin_port = port or free_port(), free_port()
         plan = SidecarPlan(
             listen_port=self.port,
-            admin_port=free_port(),
+            admin_port=self.admin_port,
             spool_dir=self.spool_dir,
             upstream=upstream,
             keys=keys,
             workers=workers,
             durability=durability,
+            segment_bytes=segment_bytes,
         )
         self.config.write_text(plan.to_toml(), encoding="utf-8")
         self.start_sidecar()

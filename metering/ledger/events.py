@@ -44,12 +44,22 @@ class ShipResult(msgspec.Struct, frozen=True):
 
 
 def source_position(connection: Connection, source_id: UUID, name: str) -> int:
-    """The last sequence shipped from `source_id`; 0 for a source not seen before, which is registered as `name`."""
-    found = select(spool_source.c.position).where(spool_source.c.source_id == source_id)
-    position = connection.execute(found).scalar_one_or_none()
+    """The last sequence shipped from `source_id`; 0 for a source not seen before, which is registered as `name`.
+
+    A position that stands before the source's last batch was set back by hand, and would be refused with every
+    batch to come: it is put right first.
+    """
+    here = spool_source.c.source_id == source_id
+    position = connection.execute(select(spool_source.c.position).where(here)).scalar_one_or_none()
     if position is None:
         connection.execute(upsert(spool_source).values(source_id=source_id, name=name).on_conflict_do_nothing())
-        position = connection.execute(found).scalar_one()
+        position = connection.execute(select(spool_source.c.position).where(here)).scalar_one()
+    batches = select(shipped_batch.c.position_after).where(shipped_batch.c.source_id == source_id)
+    last = connection.execute(batches.order_by(shipped_batch.c.position_before.desc()).limit(1)).scalar_one_or_none()
+    if last is not None and last > position:
+        moved = update(spool_source).where(here, spool_source.c.position < last)
+        connection.execute(moved.values(position=last, moved_at=func.now()))
+        return int(last)
     return int(position)
 
 

@@ -1,5 +1,6 @@
 """The set check finds every way in which the books could be wrong, and only those."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -32,15 +33,16 @@ def test_books_that_are_right() -> None:
         attempt("5", team=""),
     ]
     rows = [row("1"), unknown("2"), row("3"), row("5", team=None)]
-    found = compare(attempts, {"1", "2", "3", "5"}, rows)
+    found = compare(attempts, Counter(["1", "2", "3", "5"]), rows)
     assert found.equal
     assert (found.completed, found.interrupted, found.undelivered, found.refused) == (2, 1, 1, 1)
+    assert (found.recovered, found.received, found.rows) == (2, 4, 4)
     assert sums_by_team(attempts, rows) == {"": (1, 10, 5), "a": (1, 10, 5)}
 
 
 def test_a_row_without_a_received_call_is_no_difference() -> None:
     """The open record comes first: a sidecar killed right after it leaves a row for a call that never went out."""
-    assert compare([attempt("1", "failed")], set(), [unknown("1")]).equal
+    assert compare([attempt("1", "failed")], Counter(), [unknown("1")]).equal
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,11 @@ def test_a_row_without_a_received_call_is_no_difference() -> None:
     ],
 )
 def test_each_kind_of_difference_is_found(kind: str, rows: list[BookedCall]) -> None:
-    found: Differences = compare([attempt("1")], {"1"}, rows)
+    found: Differences = compare([attempt("1")], Counter(["1"]), rows)
     assert not found.equal
     assert getattr(found, kind)
     assert found.to_json()[kind] == 1
+
+
+def test_a_call_that_the_model_got_twice_is_found() -> None:
+    assert compare([attempt("1")], Counter(["1", "1"]), [row("1")]).repeated == ["1"]

@@ -12,8 +12,10 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
-from metering.core.event import Outcome
+from metering.core.event import Outcome, started_at
 from metering.errors import LedgerError, SpoolError, SpoolLocked
+from metering.ledger.checks import run_checks
+from metering.ledger.partitions import partition_name
 from metering.sidecar.ship.pause import RETRY_SECONDS_MAX, Backoff, Stop, Trouble
 from metering.sidecar.ship.retire import SHIPPED
 from metering.sidecar.ship.shipper import run_shipper
@@ -126,6 +128,54 @@ def test_what_is_delivered_again_is_known(tmp_path: Path, database_url: str, eng
     totals = run_shipper(tmp_path, database_url, once=True)
     assert (totals.records, totals.duplicates, totals.inserted) == (200, 200, 0)
     assert shipped(engine) == (200, sum(range(200)))
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["UPDATE spool_source SET position = 0"],  # an operator's mistake
+        ["DELETE FROM usage_event", "DELETE FROM shipped_batch", "UPDATE spool_source SET position = 0"],  # a backup
+    ],
+    ids=["position", "ledger"],
+)
+def test_what_is_set_back_under_a_shipper_is_mended(
+    tmp_path: Path, database_url: str, engine: Engine, statements: list[str]
+) -> None:
+    write_calls(tmp_path / "worker-0", 0, 200)
+    stop = Stop()
+    shipping = threading.Thread(target=run_shipper, args=(tmp_path, database_url), kwargs={"stop": stop})
+    shipping.start()
+    while shipped(engine)[0] < 200:
+        threading.Event().wait(0.02)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    write_calls(tmp_path / "worker-0", 200, 300)
+    while shipped(engine)[0] < 300:
+        threading.Event().wait(0.02)
+    stop.request()
+    shipping.join()
+    stop.close()
+    assert shipped(engine) == (300, sum(range(300)))
+    assert [check.check for check in run_checks(engine) if not check.holds] == []
+
+
+def test_a_partition_dropped_under_a_shipper_is_made_again(tmp_path: Path, database_url: str, engine: Engine) -> None:
+    write_calls(tmp_path / "worker-0", 0, 100)
+    stop = Stop()
+    shipping = threading.Thread(target=run_shipper, args=(tmp_path, database_url), kwargs={"stop": stop})
+    shipping.start()
+    while shipped(engine)[0] < 100:
+        threading.Event().wait(0.02)
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP TABLE {partition_name(started_at(finished(0).event_id).date())}"))
+    write_calls(tmp_path / "worker-0", 100, 200)
+    while shipped(engine)[0] < 100:
+        threading.Event().wait(0.02)
+    stop.request()
+    shipping.join()
+    stop.close()
+    assert shipped(engine) == (100, sum(range(100, 200)))
 
 
 def test_a_poison_row_does_not_stop_the_rest(tmp_path: Path, database_url: str, engine: Engine) -> None:

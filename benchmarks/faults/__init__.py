@@ -1,0 +1,1 @@
+"""Faults on purpose, on real programs: see `python -m benchmarks.faults --help` and docs/faults.md."""
