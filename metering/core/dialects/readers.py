@@ -132,6 +132,7 @@ class _AnswerReader:
     def _read_stream(self, stream: Stream, found: Found) -> bool:
         meaning = self._meaning
         if stream.opening or stream.cut:
+            meaning.read_names(stream, found)  # before a frame further on, which may name another id
             for text in stream.opening_payloads():
                 if members := head_members(text, meaning.members, meaning.cut_depth):
                     meaning.read_members(members, found)

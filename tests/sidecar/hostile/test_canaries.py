@@ -149,5 +149,5 @@ def test_nothing_secret_is_kept_said_or_shown(state_dir: Path, database_url: str
     assert rows(database_url) >= 20
     words = [*CANARY.values(), secret, secret[-30:], "CANARY"]
     assert find(kept, words) == set()
-    # A planted leak is found wherever it is: in the spool's segments and in the ledger.
-    assert find(kept, [PLANTED]) == {("ledger", PLANTED), ("state", PLANTED)}
+    # A planted word, the model's name, is found wherever it is: in the spool's segments, in the ledger, in the metrics.
+    assert find(kept, [PLANTED]) == {("ledger", PLANTED), ("state", PLANTED), ("shown", PLANTED)}
