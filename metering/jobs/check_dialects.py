@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 import brotli  # type: ignore[import-untyped]  # ships no types
 import msgspec
 import zstandard
 
-from metering.core.dialects import MEANINGS, Operation, Reading, classify, open_reader, read_request
+from metering.core.dialects import MEANINGS, Operation, Reading, classify, open_reader, read_request, read_whole
 from metering.core.usage import UsageSource
 from metering.errors import InputError
 from metering.jobs.compare_usage import Difference, compare, not_compared
@@ -117,13 +117,16 @@ def check_file(path: Path, name: str, *, cuts: int, seed: int) -> CheckedFile:
 
 
 def _check(recording: Recording, operation: Operation, body: bytes, name: str, cuts: int, seed: int) -> CheckedFile:
-    whole = _read(recording, operation, [body], "")
+    facts = _answer_facts(recording)
+    whole = read_whole(operation, **facts, content_encoding="", body=body)
     read_request(operation, msgspec.json.encode(recording.request_body))
     differences = compare(recording.expected_usage, whole)
     if recording.expected_source not in (None, whole.usage_source):
         differences.append(Difference("usage_source", recording.expected_source, whole.usage_source))
+    if _read(operation, facts, [body], "") != whole:
+        differences.append(Difference("by a reader", "the same as whole", "another reading"))
     for number, chunks, encoding in _cut(body, cuts, random.Random(f"{seed}/{name}")):  # noqa: S311 - cuts are meant to repeat
-        reading = _read(recording, operation, chunks, encoding)
+        reading = _read(operation, facts, chunks, encoding)
         if reading != whole:
             where = f"cut {number} ({len(chunks)} chunks, {encoding or 'not encoded'})"
             differences.append(Difference(where, "the same as whole", str(reading.usage or reading.usage_source)))
@@ -144,15 +147,21 @@ def _check(recording: Recording, operation: Operation, body: bytes, name: str, c
     )
 
 
-def _read(recording: Recording, operation: Operation, chunks: list[bytes], encoding: str) -> Reading:
+class _AnswerFacts(TypedDict):
+    status: int
+    content_type: str
+    provider: str
+
+
+def _answer_facts(recording: Recording) -> _AnswerFacts:
     headers = {name.lower(): value for name, value in recording.response_headers.items()}
-    reader = open_reader(
-        operation,
-        status=recording.status or 0,
-        content_type=str(headers.get("content-type", "")),
-        content_encoding=encoding,  # recordings hold bodies decoded; we encode them anew
-        provider=recording.provider,
-    )
+    content_type = str(headers.get("content-type", ""))
+    return {"status": recording.status or 0, "content_type": content_type, "provider": recording.provider}
+
+
+def _read(operation: Operation, facts: _AnswerFacts, chunks: list[bytes], encoding: str) -> Reading:
+    # Recordings hold bodies decoded; we encode them anew.
+    reader = open_reader(operation, **facts, content_encoding=encoding)
     for chunk in chunks:
         reader.feed(chunk)
     return reader.finish()

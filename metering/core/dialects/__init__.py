@@ -6,7 +6,7 @@ reader.feed(chunk)  # as the chunks come; nothing is parsed yet
 reading = reader.finish()
 """
 
-from metering.core.dialects.readers import MEANINGS, open_reader
+from metering.core.dialects.readers import MEANINGS, open_reader, read_whole
 from metering.core.dialects.reading import Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.request import read_request
 from metering.core.dialects.routes import ROUTES, classify
@@ -24,4 +24,5 @@ __all__ = [
     "classify",
     "open_reader",
     "read_request",
+    "read_whole",
 ]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from metering.core.dialects import Reader, Reading, RequestFacts, Windows, open_reader, read_request
+from metering.core.dialects import Reader, Reading, RequestFacts, Windows, open_reader, read_request, read_whole
 from metering.core.event import Outcome, UsageEvent, mint_event_id
 from metering.core.usage import UsageSource
 from metering.sidecar.logline import log
@@ -20,7 +20,6 @@ from metering.sidecar.relay.response_head import ResponseHead
 
 # SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
 _random_bits = random.Random().getrandbits  # noqa: S311
-_STREAMED_TYPES = ("text/event-stream", "application/x-ndjson")
 
 
 class CallRecord:
@@ -36,7 +35,9 @@ class CallRecord:
     _facts = RequestFacts(None, None)
     _prefix = b""
     _windows: Windows | None = None
-    _reader: Reader | None = None
+    _head: ResponseHead | None = None
+    _reader: Reader | None = None  # of an answer in several pieces
+    _whole = b""
     _opened: UsageEvent | None = None
 
     def __init__(self, admitted: Admitted) -> None:
@@ -75,15 +76,9 @@ class CallRecord:
 
     def open_response(self, head: ResponseHead) -> None:
         """An answer begins."""
+        self._head = head
         self.status = head.status
-        self.streamed = head.content_type.lower().startswith(_STREAMED_TYPES)
-        self._reader = open_reader(
-            self.operation,
-            status=head.status,
-            content_type=head.content_type,
-            content_encoding=head.content_encoding,
-            provider=self.route.config.provider,
-        )
+        self.streamed = head.streamed
 
     def feed(self, wire_length: int, content: bytes) -> None:
         """A piece of the answer went by: `content` is what is left of it without transfer framing."""
@@ -92,6 +87,27 @@ class CallRecord:
         self.response_bytes += wire_length
         if self._reader is not None:
             self._reader.feed(content)
+        elif self._head is not None:
+            self._reader = self._open_reader(self._head)
+            self._reader.feed(content)
+
+    def _open_reader(self, head: ResponseHead) -> Reader:
+        return open_reader(
+            self.operation,
+            status=head.status,
+            content_type=head.content_type,
+            content_encoding=head.content_encoding,
+            provider=self.route.config.provider,
+        )
+
+    def feed_last(self, wire_length: int, content: bytes) -> None:
+        """The last piece, which is mostly the only one: then it is read as it is, without a reader."""
+        if self._reader is not None or not wire_length:
+            self.feed(wire_length, content)
+            return
+        self.first = time.monotonic()
+        self.response_bytes = wire_length
+        self._whole = content
 
     def open_event(self) -> UsageEvent:
         """The row that would be true if nothing else were heard."""
@@ -145,12 +161,23 @@ class CallRecord:
         return datetime.fromtimestamp(self._began_ms / 1000 + (monotonic - self.began), UTC)
 
     def _read_answer(self) -> Reading:
-        if self._reader is None:
+        head = self._head
+        if head is None:
             consumed = self.sent_at > 0 and self.operation.consumes is not False
             failed = self.status is not None and self.status >= 400
             return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
         try:
-            reading = self._reader.finish()
+            if self._reader is not None:
+                reading = self._reader.finish()
+            else:
+                reading = read_whole(
+                    self.operation,
+                    status=head.status,
+                    content_type=head.content_type,
+                    content_encoding=head.content_encoding,
+                    provider=self.route.config.provider,
+                    body=self._whole,
+                )
         except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer
             log("reader_failed", dialect=self.operation.dialect, error=type(error).__name__)
             return Reading()

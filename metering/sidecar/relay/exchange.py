@@ -179,7 +179,7 @@ class Exchange:
     def complete(self, head: bytes, wire: bytes, content: bytes) -> None:
         """The read that ends the answer is held back until the final record is written."""
         if wire:
-            self.record.feed(len(wire), content)
+            self.record.feed_last(len(wire), content)
         if self.request.http10:
             wire = content
         self._conclude(Outcome.COMPLETED, head + wire if head else wire, KEEP)
@@ -301,7 +301,8 @@ class Exchange:
 
     def drop(self) -> None:
         """Something went wrong in us: end it on both sides as it stands."""
-        self.done = True
-        self.abandon()
-        self._last, self._ending = b"", RESET
-        self._release()
+        if not self.done:
+            self.interrupt()
+        else:
+            self._last, self._ending = b"", RESET
+            self._release()

@@ -8,6 +8,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.recurring import AT_FIRST, LENGTH_DIGITS_MAX, Recurring
 
+_STREAMED_TYPES = (b"text/event-stream", b"application/x-ndjson")
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
     rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"
@@ -40,7 +41,7 @@ class ResponseHead:
     body_length: int | None = None
     recurring: Recurring | None = None
     keep_alive = True  # whether the upstream leaves the connection open afterwards
-    chunked = coded = False
+    chunked = coded = streamed = False
     connection = b""
     content_type = content_encoding = ""
     dropped: Sequence[tuple[int, int, bytes]] = ()
@@ -118,6 +119,7 @@ def read_response(raw: bytes, end: MessageEnd) -> tuple[ResponseHead, HttpRespon
             head.body_length = int(value)
         elif name == b"content-type":
             head.content_type = value.decode("latin-1")
+            head.streamed = value.startswith(_STREAMED_TYPES)  # in lower case already
         elif name == b"content-encoding":
             head.content_encoding = value.decode("latin-1")
         else:

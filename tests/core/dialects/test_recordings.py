@@ -107,6 +107,18 @@ def test_a_stream_may_stop_without_saying_why() -> None:
     assert _read("/v1/messages", start + delta + 'data: "message_stop"\n\n').usage_source is UsageSource.PARTIAL
 
 
+def test_the_first_frames_name_a_long_stream_too() -> None:
+    """A gateway's first frame has an id of its own; the frames after it have another."""
+    body = b'data: {"id":"chatcmpl-first","model":"m","choices":[]}\n\n' + 200 * (
+        b'data: {"id":"gen-other","model":"m","choices":[{"delta":{"content":"a word and another one"}}]}\n\n'
+    )
+    for size in (7, 100, len(body)):
+        reader = open_reader(classify("POST", "/v1/chat/completions"), status=200, content_type="", content_encoding="")
+        for start in range(0, len(body), size):
+            reader.feed(body[start : start + size])
+        assert reader.finish().response_id == "chatcmpl-first"
+
+
 def test_the_last_frame_that_can_be_read_counts() -> None:
     timings = 'data: {"timings":{"prompt_n":3,"predicted_n":4}}\n\ndata: {"timings":{"prompt_n":9\n\n'
     usage = _read("/v1/chat/completions", timings).usage
