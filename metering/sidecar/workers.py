@@ -29,7 +29,8 @@ class Backoff:
 
     async def wait(self, child: Child, code: int, lived_seconds: float, stopping: asyncio.Event) -> bool:
         """`child` died; whether it is to be started again."""
-        if lived_seconds > HEALTHY_SECONDS:
+        # Calls wait for a worker that served, however short its life was: they must not wait longer each time.
+        if lived_seconds > HEALTHY_SECONDS or (isinstance(child, Worker) and child.was_ready):
             self._pause = BACKOFF_SECONDS_MIN
         log("child_died", child=child.name, code=code, starts_again_in_seconds=self._pause)
         try:
