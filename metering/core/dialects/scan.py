@@ -29,8 +29,10 @@ def parse(text: bytes) -> Any:
 def head_members(head: bytes, names: Collection[str], depth: int = 1) -> dict[str, Any]:
     """Whole members called `names` at `depth` brackets inside a document that starts with `head`."""
     found: dict[str, Any] = {}
+    # Walking 64 KB takes 0.6 ms or more, and mostly the names stand at its start or nowhere.
+    end = max((head.rfind(key) + len(key) for key in map(_quote, names) if key in head), default=0)
     at = 0
-    for token in _TOKEN.finditer(head):
+    for token in _TOKEN.finditer(head, 0, end):
         text = token[0]
         if text in (b"{", b"["):
             at += 1
@@ -51,7 +53,7 @@ def tail_members(tail: bytes, names: Collection[str], depth: int = 1) -> dict[st
     if not tail.endswith(b"}"):
         return found  # it was cut here too: the nesting is not known
     for name in names:
-        key = b'"%s"' % name.encode()
+        key = _quote(name)
         at = len(tail)
         for _ in range(CANDIDATES_MAX):
             at = tail.rfind(key, 0, at)
@@ -63,6 +65,10 @@ def tail_members(tail: bytes, names: Collection[str], depth: int = 1) -> dict[st
                 found[name] = parse(tail[colon.end() : value])
                 break
     return found
+
+
+def _quote(name: str) -> bytes:
+    return b'"%s"' % name.encode()
 
 
 def _value(text: bytes, start: int) -> int | None:
