@@ -70,7 +70,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = 75  # a client connection between two requests
     stall_seconds: float = 300  # a client that neither reads its answer nor sends the rest of its body
     half_close_seconds: float = 1  # a client that stopped sending may still be reading; longer, and it has left
-    upstream_connections: int = 1_000  # per destination
+    upstream_connections: int = 10_000  # per destination; beyond it calls wait, so by default as many as clients may be
     upstream_idle_seconds: float = 55  # a pooled connection; most load balancers close at 60
     dial_seconds: float = 10
     silence_seconds: float = 600  # an upstream that sends nothing; a model may think for minutes
