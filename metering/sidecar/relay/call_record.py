@@ -105,7 +105,7 @@ class CallRecord:
         if self._reader is not None or not wire_length:
             self.feed(wire_length, content)
             return
-        self.first = time.monotonic()
+        self.first = self.ended = time.monotonic()
         self.response_bytes = wire_length
         self._whole = content
 
@@ -137,6 +137,7 @@ class CallRecord:
         if outcome is Outcome.COMPLETED and reading.failed:
             outcome = Outcome.FAILED
         facts = self._facts
+        ended_at = self._at(self.ended)
         # What was known at the opening is copied, not gathered again: that saves 1.2 of 3.2 µs.
         return replace(
             self._opened or self.open_event(),
@@ -150,8 +151,8 @@ class CallRecord:
             service_tier=reading.service_tier,
             streamed=self.streamed or (self.status is None and bool(facts.streamed)),
             status=self.status,
-            first_token_at=self._at(self.first) if self.first else None,
-            ended_at=self._at(self.ended),
+            first_token_at=ended_at if self.first == self.ended else self._at(self.first) if self.first else None,
+            ended_at=ended_at,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
         )

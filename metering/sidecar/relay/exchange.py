@@ -272,7 +272,8 @@ class Exchange:
             return
         self.done = True
         self.upstream = None
-        self.record.ended = monotonic()
+        if not self.record.ended:
+            self.record.ended = monotonic()
         self._last, self._ending = last, ending
         if not self.forwarded:
             self._relay.journal.forget(self)

@@ -43,16 +43,16 @@ class Journal:
     def open(self, call: "Exchange") -> None:
         """Record that a call is about to be forwarded: in this turn, or now if no other call is under way."""
         self._opening.append(call)
-        self._gather()
+        if len(self._opening) + len(self._ending) == 1:
+            self._begin_turn()
 
     def end(self, call: "Exchange") -> None:
         """Record how a call ended: in this turn, or now if no other call is under way."""
         self._ending.append(call)
-        self._gather()
+        if len(self._opening) + len(self._ending) == 1:
+            self._begin_turn()
 
-    def _gather(self) -> None:
-        if len(self._opening) + len(self._ending) > 1:
-            return
+    def _begin_turn(self) -> None:
         if self._tally.calls_in_flight < GATHERED_MIN:
             self.flush()
         else:
