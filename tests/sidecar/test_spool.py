@@ -1,6 +1,8 @@
 """The writer: what it appends is there, once, in order; rotation, syncing, locking."""
 
 import asyncio
+import errno
+import os
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
 from metering.errors import SpoolError, SpoolFull, SpoolLocked
+from metering.sidecar.spool.disk import DISK
 from metering.sidecar.spool.recovery import read_checkpoint
 from metering.sidecar.spool.segment import (
     BOOT_EPOCH,
@@ -304,3 +307,37 @@ def test_close_is_idempotent_and_unlocks(tmp_path: Path) -> None:
     writer.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before - 2  # the segment and the lock
     assert first_sequence_of(list_segments(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 250, 500, 700])
+def test_a_turn_that_the_disk_takes_in_part_loses_and_doubles_nothing(tmp_path: Path, taken: int) -> None:
+    room = [-1]  # bytes the disk takes; -1: any number
+
+    def write(fd: int, data: bytes) -> int:
+        if room[0] == 0:
+            raise OSError(errno.ENOSPC, "no space")
+        part = data if room[0] < 0 else data[: room[0]]
+        room[0] -= len(part) if room[0] > 0 else 0
+        return os.write(fd, part)
+
+    writer = SpoolWriter.open(tmp_path, disk=msgspec.structs.replace(DISK, write=write))
+    for number in range(3):
+        writer.append_open(opened(number))
+    events = [opened(3), *(finished(number) for number in range(3))]
+    room[0] = taken
+    written = writer.append_turn(events, 1)
+    room[0] = -1
+    (segment,) = list_segments(tmp_path)
+    lines = segment.read_bytes().splitlines(keepends=True)
+    assert lines[-1].endswith(b"\n")
+    assert len(lines) == 1 + 3 + written  # a header, what was there before, and whole lines only
+    assert written < len(events)
+    for event in events[written:1]:
+        writer.append_open(event)
+    for event in events[max(1, written) :]:
+        writer.append_final(event)
+    writer.append_final(finished(3))
+    writer.close()
+    sequences = [record.sequence for record in records(tmp_path)]
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+    assert sorted(numbers(finals(tmp_path))) == [0, 1, 2, 3]
