@@ -5,6 +5,7 @@ and the day's partition can never disagree, and a re-sent event always meets its
 """
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, SafeUUID
@@ -61,7 +62,13 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     response_id: str | None = None
     deployment: str | None = None
     region: str | None = None
-    service_tier: str | None = None  # the served one, not the requested one
+    service_tier: str | None = None  # the served one, not the requested one; `batch` for what came by a batch
+    variant: str | None = None  # what else of the request decides a price: the size and quality of images, say
+    estimator: str | None = None  # what counted, with its version, where `usage_source` is estimated
+    reported_cost: Decimal | None = None  # what the provider says the call cost, in USD
+    # The answer tells the usage of something that other answers tell too: `response_id` names it, count it once.
+    once: bool = False
+    part_of: UUID | None = None  # the event of the call, where this is what another model took in it
     streamed: bool = False
     status: int | None = None  # HTTP status; None if no response head was seen
     first_token_at: datetime | None = None

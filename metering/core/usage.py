@@ -46,8 +46,24 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     image_output_tokens: int | None = None
     accepted_prediction_output_tokens: int | None = None
     rejected_prediction_output_tokens: int | None = None
+    document_input_tokens: int | None = None
+    billed_input_tokens: int | None = None  # where a provider bills less than it reads, or more (Cohere)
+    billed_output_tokens: int | None = None
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
+    file_search_requests: int | None = None
+    code_execution_requests: int | None = None
+    tool_requests: int | None = None  # other tools that ran on the provider's side
+    search_sources: int | None = None
+    search_units: int | None = None  # reranking: a query with up to so many documents, as the provider counts it
+    guardrail_units: int | None = None
+    output_images: int | None = None
+    input_pages: int | None = None
+    input_characters: int | None = None
+    audio_input_ms: int | None = None
+    audio_output_ms: int | None = None
+    video_output_ms: int | None = None
+    compute_ms: int | None = None  # machine time that a provider sells
 
 
 class Meter(StrEnum):
@@ -65,7 +81,22 @@ class Meter(StrEnum):
     REASONING_OUTPUT = "reasoning_output"
     AUDIO_OUTPUT = "audio_output"
     IMAGE_OUTPUT = "image_output"
+    UNBILLED_INPUT = "unbilled_input"  # read, and not billed by the provider
+    UNBILLED_OUTPUT = "unbilled_output"
     WEB_SEARCH = "web_search"
+    FILE_SEARCH = "file_search"
+    CODE_EXECUTION = "code_execution"
+    TOOL_REQUEST = "tool_request"
+    SEARCH_SOURCE = "search_source"
+    SEARCH_UNIT = "search_unit"
+    GUARDRAIL_UNIT = "guardrail_unit"
+    IMAGE = "image"
+    PAGE = "page"
+    CHARACTER = "character"
+    AUDIO_INPUT_MS = "audio_input_ms"
+    AUDIO_OUTPUT_MS = "audio_output_ms"
+    VIDEO_OUTPUT_MS = "video_output_ms"
+    COMPUTE_MS = "compute_ms"
     REQUEST = "request"  # one for every call that reached a model
 
 
@@ -78,8 +109,32 @@ INPUT_METERS = (
     Meter.CACHE_READ_AUDIO_INPUT,
     Meter.IMAGE_INPUT,
     Meter.VIDEO_INPUT,
+    Meter.UNBILLED_INPUT,
 )
-OUTPUT_METERS = (Meter.OUTPUT, Meter.REASONING_OUTPUT, Meter.AUDIO_OUTPUT, Meter.IMAGE_OUTPUT)
+OUTPUT_METERS = (
+    Meter.OUTPUT,
+    Meter.REASONING_OUTPUT,
+    Meter.AUDIO_OUTPUT,
+    Meter.IMAGE_OUTPUT,
+    Meter.UNBILLED_OUTPUT,
+)
+# Things that are not tokens: meter → the field of `Usage` that counts them.
+COUNTED_METERS = {
+    Meter.WEB_SEARCH: "web_search_requests",
+    Meter.FILE_SEARCH: "file_search_requests",
+    Meter.CODE_EXECUTION: "code_execution_requests",
+    Meter.TOOL_REQUEST: "tool_requests",
+    Meter.SEARCH_SOURCE: "search_sources",
+    Meter.SEARCH_UNIT: "search_units",
+    Meter.GUARDRAIL_UNIT: "guardrail_units",
+    Meter.IMAGE: "output_images",
+    Meter.PAGE: "input_pages",
+    Meter.CHARACTER: "input_characters",
+    Meter.AUDIO_INPUT_MS: "audio_input_ms",
+    Meter.AUDIO_OUTPUT_MS: "audio_output_ms",
+    Meter.VIDEO_OUTPUT_MS: "video_output_ms",
+    Meter.COMPUTE_MS: "compute_ms",
+}
 TOKEN_METERS = INPUT_METERS + OUTPUT_METERS
 
 
@@ -88,13 +143,14 @@ def disjoint_meters(usage: Usage) -> dict[Meter, int]:
 
     The input meters sum to `input_tokens`, the output meters to `output_tokens`. Where sub-counts overlap
     in a way the provider does not tell (cached audio, say) or exceed their total (Azure Foundry's Grok
-    reports more cached than read), each takes what the ones before it left: cache first, because that
-    is what changes the price most, then modality.
+    reports more cached than read), each takes what the ones before it left: what is not billed first, then
+    cache, because that is what changes the price most, then modality.
     """
     input_tokens = usage.input_tokens or 0
     cached_audio = min(usage.cache_read_audio_input_tokens or 0, usage.cache_read_input_tokens or 0)
     cache_write_1h = min(usage.cache_write_1h_input_tokens or 0, _cache_write(usage))
     parts = {
+        Meter.UNBILLED_INPUT: _unbilled(input_tokens, usage.billed_input_tokens),
         Meter.CACHE_READ_AUDIO_INPUT: cached_audio,
         Meter.CACHE_READ_INPUT: (usage.cache_read_input_tokens or 0) - cached_audio,
         Meter.CACHE_WRITE_1H_INPUT: cache_write_1h,
@@ -104,18 +160,23 @@ def disjoint_meters(usage: Usage) -> dict[Meter, int]:
         Meter.VIDEO_INPUT: usage.video_input_tokens or 0,
     }
     meters = _take(input_tokens, parts, rest=Meter.INPUT)
+    output_tokens = usage.output_tokens or 0
     meters |= _take(
-        usage.output_tokens or 0,
+        output_tokens,
         {
+            Meter.UNBILLED_OUTPUT: _unbilled(output_tokens, usage.billed_output_tokens),
             Meter.REASONING_OUTPUT: usage.reasoning_output_tokens or 0,
             Meter.AUDIO_OUTPUT: usage.audio_output_tokens or 0,
             Meter.IMAGE_OUTPUT: usage.image_output_tokens or 0,
         },
         rest=Meter.OUTPUT,
     )
-    if usage.web_search_requests:
-        meters[Meter.WEB_SEARCH] = usage.web_search_requests
+    meters |= {meter: quantity for meter, field in COUNTED_METERS.items() if (quantity := getattr(usage, field))}
     return meters
+
+
+def _unbilled(total: int, billed: int | None) -> int:
+    return 0 if billed is None else max(0, total - billed)
 
 
 def _cache_write(usage: Usage) -> int:

@@ -1,5 +1,6 @@
 """The words of the dialects: what a request is, what it says, and what its answer told."""
 
+from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,8 @@ class RequestFacts(msgspec.Struct, frozen=True):
 
     model: str | None
     streamed: bool | None  # None: not said, or said in a part of the body that was not kept
+    counts: Usage | None = None  # what the request itself decides: characters to be spoken, images asked for
+    variant: str | None = None  # what else of it decides a price: `1024x1024 hd`
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +41,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None  # the served one
     complete: bool = False  # the body or stream ended as the dialect says it ends
     failed: bool = False  # status 400 or above, or an error object in the body or stream
-    repeats: bool = False  # the same usage is told by another answer too: count once per `response_id`
+    variant: str | None = None
+    estimator: str | None = None
+    reported_cost: Decimal | None = None  # USD, as the provider says
+    repeats: bool = False  # the answer to the call that made it told this usage already: it counts nothing
+    once: bool = False  # several answers tell this usage, whichever comes first counts: once per `response_id`
+    others: tuple["Reading", ...] = ()  # what other models took in the same call: a transcription, an advisor
 
 
 class Reader(Protocol):
