@@ -22,7 +22,16 @@ import brotli  # type: ignore[import-untyped]  # ships no types
 import msgspec
 import zstandard
 
-from metering.core.dialects import MEANINGS, Operation, Reading, classify, open_reader, read_request, read_whole
+from metering.core.dialects import (
+    MEANINGS,
+    Operation,
+    Reading,
+    classify,
+    fill_in,
+    open_reader,
+    read_request,
+    read_whole,
+)
 from metering.core.usage import UsageSource
 from metering.errors import InputError
 from metering.jobs.compare_usage import Difference, compare, not_compared
@@ -119,8 +128,8 @@ def check_file(path: Path, name: str, *, cuts: int, seed: int) -> CheckedFile:
 def _check(recording: Recording, operation: Operation, body: bytes, name: str, cuts: int, seed: int) -> CheckedFile:
     facts = _answer_facts(recording)
     whole = read_whole(operation, **facts, content_encoding="", body=body)
-    read_request(operation, msgspec.json.encode(recording.request_body))
-    differences = compare(recording.expected_usage, whole)
+    asked = read_request(operation, msgspec.json.encode(recording.request_body))
+    differences = compare(recording.expected_usage, fill_in(whole, asked))
     if recording.expected_source not in (None, whole.usage_source):
         differences.append(Difference("usage_source", recording.expected_source, whole.usage_source))
     if _read(operation, facts, [body], "") != whole:
@@ -151,12 +160,18 @@ class _AnswerFacts(TypedDict):
     status: int
     content_type: str
     provider: str
+    headers: dict[str, str]
 
 
 def _answer_facts(recording: Recording) -> _AnswerFacts:
     headers = {name.lower(): value for name, value in recording.response_headers.items()}
     content_type = str(headers.get("content-type", ""))
-    return {"status": recording.status or 0, "content_type": content_type, "provider": recording.provider}
+    return {
+        "status": recording.status or 0,
+        "content_type": content_type,
+        "provider": recording.provider,
+        "headers": {name: str(value) for name, value in headers.items()},
+    }
 
 
 def _read(operation: Operation, facts: _AnswerFacts, chunks: list[bytes], encoding: str) -> Reading:

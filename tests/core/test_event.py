@@ -119,5 +119,7 @@ def test_the_event_has_no_field_for_content() -> None:
         "deployment",
         "region",
         "service_tier",
+        "variant",
+        "estimator",
         "trace_id",
     }

@@ -1,6 +1,6 @@
 import pytest
 
-from metering.core.usage import INPUT_METERS, OUTPUT_METERS, Meter, Usage, disjoint_meters
+from metering.core.usage import COUNTED_METERS, INPUT_METERS, OUTPUT_METERS, Meter, Usage, disjoint_meters
 
 
 @pytest.mark.parametrize(
@@ -64,5 +64,5 @@ def test_parts_without_a_total_charge_nothing() -> None:
 
 
 def test_every_token_meter_belongs_to_one_side() -> None:
-    assert set(INPUT_METERS) | set(OUTPUT_METERS) | {Meter.WEB_SEARCH, Meter.REQUEST} == set(Meter)
+    assert set(INPUT_METERS) | set(OUTPUT_METERS) | {*COUNTED_METERS, Meter.REQUEST} == set(Meter)
     assert not set(INPUT_METERS) & set(OUTPUT_METERS)

@@ -6,15 +6,18 @@ reader.feed(chunk)  # as the chunks come; nothing is parsed yet
 reading = reader.finish()
 """
 
-from metering.core.dialects.readers import MEANINGS, open_reader, read_whole
+from metering.core.dialects.dialect import Dialect
+from metering.core.dialects.readers import MEANINGS, fill_in, open_reader, read_whole
 from metering.core.dialects.reading import Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.request import read_request
-from metering.core.dialects.routes import ROUTES, classify
+from metering.core.dialects.routes import classify
+from metering.core.dialects.table import DIALECTS
 from metering.core.dialects.windows import Kept, Windows
 
 __all__ = [
+    "DIALECTS",
     "MEANINGS",
-    "ROUTES",
+    "Dialect",
     "Kept",
     "Operation",
     "Reader",
@@ -22,6 +25,7 @@ __all__ = [
     "RequestFacts",
     "Windows",
     "classify",
+    "fill_in",
     "open_reader",
     "read_request",
     "read_whole",

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from metering.core.dialects.counts import count, first_count, later_wins, usage_object, word
+from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import plain_message
@@ -131,3 +132,44 @@ def _total(*parts: int | None) -> int | None:
     """The sum of what was told; None if nothing was."""
     told = [part for part in parts if part is not None]
     return sum(told) if told else None
+
+
+_MESSAGES = AnthropicMessages()
+_INPUT_PARTS = "`input_tokens` + cache read + cache written"
+_MERGED = "`message_start`, then `message_delta`: merged member by member, the later wins"
+_ON_VERTEX = "publishers/anthropic/models"
+
+DIALECTS = (
+    Dialect(
+        name="anthropic.messages",
+        operation_name="chat",
+        routes=(Route("POST", "messages"),),
+        meaning=_MESSAGES,
+        spoken_by="Anthropic, Foundry, vLLM, SGLang, Ollama, …",
+        input_total=_INPUT_PARTS,
+        output_total="`output_tokens`",
+        stream_usage=_MERGED,
+        also_counts="web searches",
+        gaps="compaction and advisor passes stand in `raw_usage.iterations` only",
+    ),
+    Dialect(
+        name="anthropic.messages.vertex",
+        operation_name="chat",
+        routes=(
+            Route("POST", f"{_ON_VERTEX}/{{model}}:rawPredict"),
+            Route("POST", f"{_ON_VERTEX}/{{model}}:streamRawPredict"),
+        ),
+        meaning=_MESSAGES,
+        spoken_by="Vertex",
+        input_total=_INPUT_PARTS,
+        output_total="`output_tokens`",
+        stream_usage=_MERGED,
+        also_counts="web searches",
+    ),
+    Dialect(
+        name="anthropic.count_tokens",
+        routes=(Route("POST", "messages/count_tokens"), Route("POST", f"{_ON_VERTEX}/count-tokens:rawPredict")),
+        consumes=False,
+        spoken_by="Anthropic, Vertex",
+    ),
+)

@@ -1,11 +1,13 @@
 """What has been found while an answer is read, and what a meaning has to offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import Plain
+from metering.core.dialects.reading import NO_HEADERS, Reading
 from metering.core.usage import Usage
 
 # How many frames are opened to learn model and id: Azure's first chunk has an empty model.
@@ -30,14 +32,22 @@ class Found:
     pending = False  # a background response that is still running
     background: bool | None = None
     idle = False  # the answer says that no model ran
+    from_headers = False  # the usage found stood in the answer's headers
+    once = False  # several answers tell this usage
+    variant: str | None = None
+    reported_cost: Decimal | None = None  # USD
+    others: tuple[Reading, ...] = ()  # what other models took
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self.provider = provider  # the route's name for it
+        self.headers = headers  # of the answer, as far as the meaning asks for them
 
 
 class Meaning(ABC):
     """What the JSON texts of a family of dialects mean. Stateless: notes go to `Found`."""
 
+    headers: ClassVar[Collection[str]] = ()  # of the answer that tell something, in lower case
+    reads_body: ClassVar[bool] = True  # False: the body is sound or a picture, and tells nothing
     members: ClassVar[Collection[str]] = ()  # looked for where only the ends of a document were kept
     cut_depth: ClassVar[int] = 1  # how deep they stand in a stream's frame
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from metering.core.dialects.counts import are_counts, count, usage_object, word
+from metering.core.dialects.dialect import Dialect, RequestMeaning, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.usage import Usage
@@ -91,3 +92,48 @@ class Ollama(Meaning):
             members = {name: value for name in USAGE_MEMBERS if (value := getattr(answer, name)) is not None}
             if members:
                 found.raw_usage = members if are_counts(members.values()) else usage_object(members)
+
+
+_WRITING, _EMBEDDING = Ollama(writes=True), Ollama(writes=False)
+_STREAMED_UNLESS_TOLD = RequestMeaning(streamed=True)  # https://docs.ollama.com/api
+
+DIALECTS = (
+    Dialect(
+        name="ollama.chat",
+        operation_name="chat",
+        routes=(Route("POST", "api/chat"),),
+        meaning=_WRITING,
+        request=_STREAMED_UNLESS_TOLD,
+        spoken_by="Ollama",
+        input_total="`prompt_eval_count`",
+        output_total="`eval_count`",
+        stream_usage="the last line, `done: true`",
+    ),
+    Dialect(
+        name="ollama.generate",
+        operation_name="text_completion",
+        routes=(Route("POST", "api/generate"),),
+        meaning=_WRITING,
+        request=_STREAMED_UNLESS_TOLD,
+        spoken_by="Ollama",
+        input_total="`prompt_eval_count`",
+        output_total="`eval_count`",
+        stream_usage="the last line, `done: true`",
+    ),
+    Dialect(
+        name="ollama.embed",
+        operation_name="embeddings",
+        routes=(Route("POST", "api/embed"),),
+        meaning=_EMBEDDING,
+        spoken_by="Ollama",
+        input_total="`prompt_eval_count`",
+    ),
+    Dialect(
+        name="ollama.embeddings",
+        operation_name="embeddings",
+        routes=(Route("POST", "api/embeddings"),),
+        meaning=_EMBEDDING,
+        spoken_by="Ollama",
+        input_total="never told",
+    ),
+)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from metering.core.dialects.counts import count, usage_object, word
+from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import plain_usage
@@ -212,3 +213,81 @@ def _web_searches(output: msgspec.Raw) -> int:
         return sum(item.type == "web_search_call" for item in _decode_items(output))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return 0
+
+
+_LAST_THAT_SAYS = "last `usage` that says something; only sent if asked for at most providers"
+_CHAT, _RESPONSES = OpenAIChat(), OpenAIResponses()
+
+DIALECTS = (
+    Dialect(
+        name="openai.chat",
+        operation_name="chat",
+        routes=(
+            Route("POST", "chat/completions"),
+            Route("POST", "prompts/*/completions"),  # Portkey: a stored prompt
+            Route("POST", "agents/completions"),  # Mistral
+            Route("POST", "v1/chat", not_at="cohere"),  # Writer
+        ),
+        meaning=_CHAT,
+        spoken_by="OpenAI, Azure, Google, Mistral, Groq, xAI, DeepSeek, OpenRouter, vLLM, SGLang, llama.cpp, Ollama, …",
+        input_total="`prompt_tokens`",
+        output_total="`completion_tokens`",
+        stream_usage=_LAST_THAT_SAYS,
+    ),
+    Dialect(
+        name="openai.completions",
+        operation_name="text_completion",
+        routes=(Route("POST", "completions"),),
+        meaning=_CHAT,
+        spoken_by="OpenAI, Mistral (`fim`), vLLM, llama.cpp, Ollama, …",
+        input_total="`prompt_tokens`",
+        output_total="`completion_tokens`",
+        stream_usage=_LAST_THAT_SAYS,
+    ),
+    Dialect(
+        name="openai.embeddings",
+        operation_name="embeddings",
+        routes=(Route("POST", "embeddings"),),
+        meaning=_CHAT,
+        spoken_by="OpenAI, Azure, Mistral, Voyage, vLLM, …",
+        input_total="`prompt_tokens`, or `total_tokens`",
+    ),
+    Dialect(
+        name="openai.responses",
+        operation_name="chat",
+        routes=(Route("POST", "responses"),),
+        meaning=_RESPONSES,
+        spoken_by="OpenAI, Azure, xAI, OpenRouter, vLLM, …",
+        input_total="`input_tokens`",
+        output_total="`output_tokens`",
+        stream_usage="`response.completed`, `.incomplete`, `.failed`",
+        also_counts="web searches",
+    ),
+    Dialect(
+        name="openai.responses.compact",
+        operation_name="chat",
+        routes=(Route("POST", "responses/compact"),),
+        meaning=_RESPONSES,
+        spoken_by="OpenAI",
+        input_total="`input_tokens`",
+        output_total="`output_tokens`",
+    ),
+    # A poll consumes nothing itself but may be the first to tell what a background response consumed.
+    Dialect(
+        name="openai.responses.retrieve",
+        operation_name="chat",
+        routes=(Route("GET", "responses/*"), Route("POST", "responses/*/cancel")),
+        consumes=None,
+        meaning=_RESPONSES,
+        spoken_by="OpenAI",
+        input_total="`input_tokens`",
+        output_total="`output_tokens`",
+        stream_usage="as `openai.responses`",
+    ),
+    Dialect(
+        name="openai.responses.input_tokens",
+        routes=(Route("POST", "responses/input_tokens"),),
+        consumes=False,
+        spoken_by="OpenAI",
+    ),
+)

@@ -2,63 +2,67 @@
 
 from collections.abc import Mapping
 
-from metering.core.dialects.anthropic import AnthropicMessages
+import msgspec
+
 from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Framing, Stream, sniff
-from metering.core.dialects.ollama import Ollama
-from metering.core.dialects.openai import OpenAIChat, OpenAIResponses
-from metering.core.dialects.reading import Operation, Reader, Reading
+from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.scan import head_members, parse, tail_members
+from metering.core.dialects.table import DIALECTS
 from metering.core.dialects.windows import BOM, Kept, Windows
 from metering.core.usage import UsageSource
 
-_CHAT, _RESPONSES = OpenAIChat(), OpenAIResponses()
-_MESSAGES, _WRITING, _EMBEDDING = AnthropicMessages(), Ollama(writes=True), Ollama(writes=False)
-
 MEANINGS: Mapping[str, Meaning] = {
-    "openai.chat": _CHAT,
-    "openai.completions": _CHAT,
-    "openai.embeddings": _CHAT,
-    "openai.responses": _RESPONSES,
-    "openai.responses.compact": _RESPONSES,
-    "openai.responses.retrieve": _RESPONSES,
-    "anthropic.messages": _MESSAGES,
-    "anthropic.messages.vertex": _MESSAGES,
-    "ollama.chat": _WRITING,
-    "ollama.generate": _WRITING,
-    "ollama.embed": _EMBEDDING,
-    "ollama.embeddings": _EMBEDDING,
+    dialect.name: dialect.meaning for dialect in DIALECTS.values() if dialect.meaning is not None
 }
-
-
 USAGE_NAMES = frozenset({"usage", "eval_count", "prompt_eval_count"})
 
 
 def open_reader(
-    operation: Operation, *, status: int, content_type: str, content_encoding: str, provider: str = ""
+    operation: Operation,
+    *,
+    status: int,
+    content_type: str,
+    content_encoding: str,
+    provider: str = "",
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Reader:
     """The reader of one answer. `provider` (the route's name for it) decides where a provider's totals lie.
+
+    `headers`: those of the answer, by lower-case name, that the dialect's `Meaning.headers` asks for.
 
     A dialect that is not read, or a call that consumes nothing, gets a reader that keeps nothing.
     """
     meaning = MEANINGS.get(operation.dialect)
     if meaning is None or operation.consumes is False:
         return _BlindReader(operation, status)
-    return _AnswerReader(operation, meaning, status, content_type, content_encoding, provider)
+    return _AnswerReader(operation, meaning, status, content_type, content_encoding, Found(provider, headers))
 
 
 def read_whole(
-    operation: Operation, *, status: int, content_type: str, content_encoding: str, provider: str, body: bytes
+    operation: Operation,
+    *,
+    status: int,
+    content_type: str,
+    content_encoding: str,
+    body: bytes,
+    provider: str = "",
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> Reading:
     """Read an answer that came in one piece: what its reader would say of it, for half the price."""
     meaning = MEANINGS.get(operation.dialect)
     if meaning is not None and content_type == "application/json" and not content_encoding and body.startswith(b"{"):
-        found = Found(provider)
+        found = Found(provider, headers)
         if operation.consumes is not False and meaning.read(body, found):
             return _conclude(operation, meaning, status, found, Framing.JSON, complete=True)
     reader = open_reader(
-        operation, status=status, content_type=content_type, content_encoding=content_encoding, provider=provider
+        operation,
+        status=status,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        provider=provider,
+        headers=headers,
     )
     reader.feed(body)
     return reader.finish()
@@ -87,9 +91,9 @@ class _AnswerReader:
     __slots__ = (
         "_content_type",
         "_decoding",
+        "_found",
         "_meaning",
         "_operation",
-        "_provider",
         "_status",
         "_windows",
         "feed",
@@ -102,26 +106,30 @@ class _AnswerReader:
         status: int,
         content_type: str,
         content_encoding: str,
-        provider: str,
+        found: Found,
     ) -> None:
         self._operation = operation
         self._meaning = meaning
         self._status = status
         self._content_type = content_type
-        self._provider = provider
+        self._found = found
         self._windows = Windows()
         self._decoding: Decoding | None = None
         self.feed = self._windows.feed
-        if content_encoding and (encoding := content_encoding.strip().lower()) not in ("", "identity"):
+        if not meaning.reads_body:
+            self.feed = _keep_nothing
+        elif content_encoding and (encoding := content_encoding.strip().lower()) not in ("", "identity"):
             self._decoding = Decoding(encoding, self._windows.feed)
             self.feed = self._decoding.feed
 
     def finish(self) -> Reading:
         """Read what was kept."""
-        found, complete, framing = Found(self._provider), False, Framing.OTHER
+        found, complete, framing = self._found, False, Framing.OTHER
         if self._decoding is not None:
             self._decoding.finish()
-        if self._decoding is None or self._decoding.readable:
+        if not self._meaning.reads_body:
+            complete = True
+        elif self._decoding is None or self._decoding.readable:
             kept = self._windows.kept()
             framing = sniff(kept.head, self._content_type)
             if framing is Framing.JSON:
@@ -159,6 +167,10 @@ class _AnswerReader:
         return meaning.read_stream(stream, found)
 
 
+def _keep_nothing(chunk: bytes) -> None:
+    """For a body that tells nothing."""
+
+
 def _conclude(
     operation: Operation, meaning: Meaning, status: int, found: Found, framing: Framing, *, complete: bool
 ) -> Reading:
@@ -167,6 +179,8 @@ def _conclude(
     if usage is not None:
         final = (found.final or complete or framing is Framing.JSON) and not found.partial
         source = UsageSource.REPORTED if final else UsageSource.PARTIAL
+        if found.from_headers:
+            source = UsageSource.HEADER
     else:
         # A refused call, a load, or a poll of what still runs: nothing is consumed by it.
         none = status >= 300 or found.idle or (polled and found.pending)
@@ -180,8 +194,32 @@ def _conclude(
         service_tier=found.service_tier,
         complete=complete,
         failed=found.failed or status >= 400,
-        repeats=polled and usage is not None and found.background is not True,
+        variant=found.variant,
+        reported_cost=found.reported_cost,
+        repeats=polled and usage is not None and found.background is not True and not found.once,
+        once=usage is not None and (found.once or found.background is True),
+        others=found.others,
     )
+
+
+def fill_in(reading: Reading, facts: RequestFacts) -> Reading:
+    """`reading` with what the request itself decides: characters to be spoken, the size of the images it asked for.
+
+    The answer's word goes first. Where it told no usage, the request's counts are ours, and the reading says so.
+    """
+    if reading.failed or reading.usage_source is UsageSource.NONE:
+        return reading
+    variant = reading.variant or facts.variant
+    if facts.counts is None:
+        return msgspec.structs.replace(reading, variant=variant)
+    if reading.usage is None:
+        estimated = UsageSource.ESTIMATED
+        return msgspec.structs.replace(
+            reading, usage=facts.counts, usage_source=estimated, estimator="request", variant=variant
+        )
+    told = msgspec.structs.asdict(reading.usage)
+    missing = {name: asked for name, asked in msgspec.structs.asdict(facts.counts).items() if told[name] is None}
+    return msgspec.structs.replace(reading, usage=msgspec.structs.replace(reading.usage, **missing), variant=variant)
 
 
 def _read_array(meaning: Meaning, text: bytes, found: Found) -> bool:

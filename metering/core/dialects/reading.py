@@ -1,11 +1,15 @@
 """The words of the dialects: what a request is, what it says, and what its answer told."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
 from metering.core.usage import Usage, UsageSource
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Operation(msgspec.Struct, frozen=True):

@@ -4,13 +4,12 @@ from typing import Any
 
 import msgspec
 
-from metering.core.dialects.counts import word
+from metering.core.dialects.dialect import MODEL_AND_STREAM, RequestMeaning
 from metering.core.dialects.reading import Operation, RequestFacts
 from metering.core.dialects.scan import head_members, tail_members
+from metering.core.dialects.table import DIALECTS
 
-# Where a missing `stream` means yes: https://docs.ollama.com/api
-STREAMED_BY_DEFAULT = frozenset({"ollama.chat", "ollama.generate"})
-_NAMES = ("model", "stream")
+_REQUESTS = {dialect.name: dialect.request for dialect in DIALECTS.values()}
 
 
 class _Body(msgspec.Struct):
@@ -19,6 +18,7 @@ class _Body(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def read_request(operation: Operation, body: bytes, tail: bytes = b"") -> RequestFacts:
@@ -27,16 +27,19 @@ def read_request(operation: Operation, body: bytes, tail: bytes = b"") -> Reques
     Never raises. Give both ends: SDKs write `model` and `stream` after the messages. A body that was cut
     says less, not something wrong.
     """
-    whole = not tail
-    try:
-        decoded = _decode(body) if whole else None
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        decoded = None
-    if decoded is not None:
-        model, stream = decoded.model, decoded.stream
-    else:
-        members = head_members(body, _NAMES) | (tail_members(tail, _NAMES) if tail else {})
-        model, stream = members.get("model"), members.get("stream")
-    if decoded is not None and stream is None:
-        stream = operation.dialect in STREAMED_BY_DEFAULT
-    return RequestFacts(word(model) or operation.model, stream if isinstance(stream, bool) else None)
+    meaning = _REQUESTS.get(operation.dialect, MODEL_AND_STREAM)
+    if not tail:
+        try:
+            if meaning.members is RequestMeaning.members:  # nearly all
+                decoded = _decode(body)
+                return meaning.facts(decoded.model, decoded.stream, operation, whole=True)
+            return meaning.read(_whole_members(body, meaning.members), operation, whole=True)
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            pass
+    members = head_members(body, meaning.members) | (tail_members(tail, meaning.members) if tail else {})
+    return meaning.read(members, operation, whole=False)
+
+
+def _whole_members(body: bytes, names: tuple[str, ...]) -> dict[str, Any]:
+    found = _decode_members(body)
+    return {name: msgspec.json.decode(found[name]) for name in names if name in found}

@@ -11,7 +11,16 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from metering.core.dialects import Reader, Reading, RequestFacts, Windows, open_reader, read_request, read_whole
+from metering.core.dialects import (
+    Reader,
+    Reading,
+    RequestFacts,
+    Windows,
+    fill_in,
+    open_reader,
+    read_request,
+    read_whole,
+)
 from metering.core.event import Outcome, UsageEvent, mint_event_id
 from metering.core.usage import UsageSource
 from metering.sidecar.logline import log
@@ -149,6 +158,10 @@ class CallRecord:
             response_model=reading.response_model,
             response_id=reading.response_id,
             service_tier=reading.service_tier,
+            variant=reading.variant,
+            estimator=reading.estimator,
+            reported_cost=reading.reported_cost,
+            once=reading.once,
             streamed=self.streamed or (self.status is None and bool(facts.streamed)),
             status=self.status,
             first_token_at=ended_at if self.first == self.ended else self._at(self.first) if self.first else None,
@@ -182,5 +195,7 @@ class CallRecord:
         except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer
             log("reader_failed", dialect=self.operation.dialect, error=type(error).__name__)
             return Reading()
-        # A look at an earlier answer: its usage was counted when it was made.
-        return Reading(usage_source=UsageSource.NONE, failed=reading.failed) if reading.repeats else reading
+        if reading.repeats:  # a look at an earlier answer: its usage was counted when it was made
+            return Reading(usage_source=UsageSource.NONE, failed=reading.failed)
+        facts = self._facts
+        return reading if facts.counts is None and facts.variant is None else fill_in(reading, facts)
