@@ -1,4 +1,4 @@
-"""`metering dialects`: check the readers against recorded exchanges."""
+"""`metering dialects`: what the meter reads, and a check of its readers against recorded exchanges."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,9 +6,14 @@ from typing import Annotated
 
 import msgspec
 import typer
+from msgspec.structs import asdict
 from rich.console import Console
 from rich.table import Table
 
+from metering.cli import tables
+from metering.cli.tables import print_json, print_rows
+from metering.core.dialects import DIALECTS
+from metering.core.dialects.coverage import cover, markdown
 from metering.errors import InputError
 from metering.jobs.check_dialects import Check, CheckedFile, check_recordings
 
@@ -23,6 +28,15 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class ListOutput(StrEnum):
+    """How the list is printed; Markdown is what docs/dialects.md holds."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     dialects = typer.Typer(
@@ -30,7 +44,31 @@ def register(app: typer.Typer) -> None:
     )
     dialects.callback()(lambda: None)
     dialects.command("check")(check)
+    dialects.command("list")(list_dialects)
     app.add_typer(dialects, name="dialects")
+
+
+def list_dialects(
+    output: Annotated[ListOutput, typer.Option(help="How to print the result.")] = ListOutput.TABLE,
+) -> None:
+    """List the dialects the meter reads: where each tells its counts, what else it counts, what is not read."""
+    rows = cover(DIALECTS.values())
+    if output is ListOutput.MARKDOWN:
+        typer.echo(markdown(rows))
+        return
+    plain = [
+        {name: value.replace("`", "") if isinstance(value, str) else value for name, value in asdict(row).items()}
+        for row in rows
+    ]
+    if output is ListOutput.JSON:
+        print_json(plain)
+        return
+    columns = ("dialect", "streamed", "input_total", "output_total", "also_counts", "stream_usage", "gaps")
+    read = [row | {"streamed": "yes" if row["streamed"] else "no"} for row in plain if row["consumes"] is not False]
+    print_rows(read, columns, tables.Output(output), f"{len(read)} dialects")
+    if output is ListOutput.TABLE:
+        idle = ", ".join(str(row["dialect"]) for row in plain if row["consumes"] is False)
+        Console(soft_wrap=True).print(f"consume nothing: {idle}", highlight=False)
 
 
 def check(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from metering.core.dialects import DIALECTS
+
 OURS = Path(__file__).parents[1] / "recordings"
 
 
@@ -49,3 +51,18 @@ def test_no_folder_is_one_sentence() -> None:
     done = _check("/nonexistent")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "metering: /nonexistent is not a folder: name one that holds recorded exchanges\n"
+
+
+def _list(output: str) -> str:
+    command = [sys.executable, "-m", "metering", "dialects", "list", "--output", output]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_list_names_every_dialect_in_every_output() -> None:
+    names = [row["dialect"] for row in json.loads(_list("json"))]
+    assert names == list(DIALECTS)
+    for output in ("table", "csv", "markdown"):
+        printed = _list(output)
+        assert [
+            name for name, dialect in DIALECTS.items() if dialect.consumes is not False and name not in printed
+        ] == []

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from metering.core.dialects import MEANINGS
+from metering.core.dialects import DIALECTS
 from metering.core.dialects.counts import USAGE_DEPTH_MAX, USAGE_MEMBERS_MAX, USAGE_WORD_LENGTH_MAX
+from metering.core.dialects.coverage import cover, markdown
 from metering.core.dialects.decoding import DECODED_BYTES_MAX, RATIO_FROM_BYTES, RATIO_MAX, SLICE_BYTES
 from metering.core.dialects.windows import (
     HEAD_BYTES,
@@ -20,9 +21,14 @@ DOCS = (Path(__file__).parents[3] / "docs" / "dialects.md").read_text()
 READERS_SOURCES = (UsageSource.REPORTED, UsageSource.PARTIAL, UsageSource.UNKNOWN, UsageSource.NONE)
 
 
-@pytest.mark.parametrize("name", [*MEANINGS, *(source.value for source in READERS_SOURCES)])
-def test_every_dialect_and_source_has_a_row(name: str) -> None:
-    assert f"\n| `{name}` |" in DOCS
+def test_the_table_of_dialects_is_the_codes_own() -> None:
+    """If not: `metering dialects list --output markdown` prints the new one."""
+    assert markdown(cover(DIALECTS.values())) in DOCS
+
+
+@pytest.mark.parametrize("source", [source.value for source in READERS_SOURCES])
+def test_every_source_has_a_row(source: str) -> None:
+    assert f"\n| `{source}` |" in DOCS
 
 
 @pytest.mark.parametrize(
