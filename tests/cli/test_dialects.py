@@ -61,6 +61,7 @@ def _list(output: str) -> str:
 def test_the_list_names_every_dialect_in_every_output() -> None:
     names = [row["dialect"] for row in json.loads(_list("json"))]
     assert names == list(DIALECTS)
+    consuming = [name for name, dialect in DIALECTS.items() if dialect.consumes is not False]
     for output in ("table", "csv", "markdown"):
         printed = _list(output)
         assert [
