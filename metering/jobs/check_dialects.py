@@ -55,6 +55,7 @@ class Recording(msgspec.Struct, frozen=True):
     response_headers: dict[str, Any] = {}
     request_body: Any = None
     expected_ambiguous: bool = False
+    streamed: bool = False
 
     @property
     def body(self) -> bytes:

@@ -283,13 +283,20 @@ async def relaying(
     route: str = "",
     sweep: float = 0.05,
     port: int = 0,
+    routes: Callable[[int], str] | None = None,
     **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
-    """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`."""
+    """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`.
+
+    `routes` writes all routes instead, from the upstream's port.
+    """
     upstream = Upstream(script)
     await upstream.start(**upstream_options)
     scheme = "https" if "ssl" in upstream_options else "http"
-    parsed = make_config(tmp_path, f"{scheme}://localhost:{port or upstream.port}", config, route)
+    if routes is not None:
+        parsed = parse_config(config + routes(upstream.port), tmp_path)
+    else:
+        parsed = make_config(tmp_path, f"{scheme}://localhost:{port or upstream.port}", config, route)
     spool_dir = parsed.spool.dir / "worker-0"
     spool = SpoolWriter.open(spool_dir)
     loop = asyncio.get_running_loop()

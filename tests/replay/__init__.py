@@ -1,0 +1,1 @@
+"""Recorded exchanges, served again: through the sidecar and direct, by plain bytes and by the providers' own SDKs."""

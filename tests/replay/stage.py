@@ -1,0 +1,95 @@
+"""A replaying upstream and a relay before it, in a thread of their own; SDKs call both from the test's thread."""
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import uvloop
+
+from metering.core.event import UsageEvent
+from tests.replay.recorded import Recorded
+from tests.sidecar.rig import Peer, chunk, read_records, relaying
+
+STREAMED = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
+PIECES_MAX = 12
+SECONDS_MAX = 20
+
+
+class Stage:
+    """Where to call, and what the relay noted."""
+
+    def __init__(self, upstream_port: int, port: int, spool_dir: Path) -> None:
+        self._upstream_port, self._port, self._spool_dir = upstream_port, port, spool_dir
+
+    def base(self, recorded: Recorded, *, direct: bool) -> str:
+        """The URL that stands for the provider's host."""
+        return f"http://127.0.0.1:{self._upstream_port if direct else self._port}{recorded.prefix}"
+
+    def events(self) -> Mapping[str | None, list[UsageEvent]]:
+        """All final events so far, by trace id."""
+        events: dict[str | None, list[UsageEvent]] = {}
+        for event in read_records(self._spool_dir):
+            events.setdefault(event.trace_id, []).append(event)
+        return events
+
+
+@contextmanager
+def open_stage(folder: Path, exchanges: Iterable[Recorded], *, route: str = "") -> Iterator[Stage]:
+    """Serve `exchanges`, each below its prefix; `route` is more TOML for every provider's route."""
+    by_prefix = {recorded.prefix: recorded for recorded in exchanges}
+    providers = sorted({recorded.provider for recorded in by_prefix.values()})
+    opened: list[Stage] = []
+    ready = threading.Event()
+    loop = uvloop.new_event_loop()
+    done = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.read_request()
+            method, target = head.split(b" ", 2)[:2]
+            prefix = "/".join(target.decode().split("/", 3)[:3])
+            await peer.send(*write_answer(by_prefix[prefix], head_only=method == b"HEAD"))
+
+    def routes(port: int) -> str:
+        return "\n".join(
+            f'[[route]]\npath = "/{name}"\nupstream = "http://127.0.0.1:{port}/{name}"\nprovider = "{name}"\n{route}'
+            for name in providers
+        )
+
+    async def serve() -> None:
+        async with relaying(folder, script, routes=routes, limit=2**20) as rig:
+            opened.append(Stage(rig.upstream.port, rig.port, rig.spool_dir))
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(SECONDS_MAX), "the stage did not open"
+        yield opened[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(SECONDS_MAX)
+        loop.close()
+
+
+def write_answer(recorded: Recorded, *, head_only: bool = False) -> list[bytes]:
+    """The answer in pieces: a stream in chunks cut anywhere, anything else with its length."""
+    status, headers, body = recorded.answer()
+    content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+    chunked = content_type.lower().startswith(STREAMED) or recorded.recording.streamed
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    lines = [f"HTTP/1.1 {status} Recorded", *(f"{name}: {value}" for name, value in headers), framing, "", ""]
+    head = "\r\n".join(lines).encode("latin-1", "replace")
+    if head_only or status in (204, 304):
+        return [head]
+    if not chunked:
+        return [head + body]
+    dice = random.Random(recorded.name)
+    at = sorted(dice.sample(range(1, len(body)), min(PIECES_MAX, len(body) - 1))) if len(body) > 1 else []
+    pieces = [chunk(body[a:b]) for a, b in pairwise([0, *at, len(body)]) if a < b]
+    return [head, *pieces, b"0\r\n\r\n"]
