@@ -14,6 +14,7 @@ from metering.jobs.compare_usage import Difference, compare
 
 OURS = Path(__file__).parents[1] / "recordings"
 SHARED = Path(__file__).parents[3] / "shared" / "recordings"
+STREAMED = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 SAFE = "/%:@!$&'()*+,;=~"
 # Of one connection, or of an encoding that the recorder has undone.
 NOT_SERVED = frozenset(
@@ -44,6 +45,14 @@ class Recorded(msgspec.Struct, frozen=True):
     def prefix(self) -> str:
         """What tells it from all other exchanges, and its route at the sidecar."""
         return f"/{self.provider}/{self.number}"
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer came as a stream."""
+        types = (
+            str(value) for name, value in self.recording.response_headers.items() if name.lower() == "content-type"
+        )
+        return self.recording.streamed or next(types, "").lower().startswith(STREAMED)
 
     def answer(self) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers that may be sent again, body."""

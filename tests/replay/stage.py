@@ -14,7 +14,6 @@ from metering.core.event import UsageEvent
 from tests.replay.recorded import Recorded
 from tests.sidecar.rig import Peer, chunk, read_records, relaying
 
-STREAMED = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 PIECES_MAX = 12
 SECONDS_MAX = 20
 
@@ -80,14 +79,12 @@ def open_stage(folder: Path, exchanges: Iterable[Recorded], *, route: str = "") 
 def write_answer(recorded: Recorded, *, head_only: bool = False) -> list[bytes]:
     """The answer in pieces: a stream in chunks cut anywhere, anything else with its length."""
     status, headers, body = recorded.answer()
-    content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
-    chunked = content_type.lower().startswith(STREAMED) or recorded.recording.streamed
-    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    framing = "Transfer-Encoding: chunked" if recorded.streamed else f"Content-Length: {len(body)}"
     lines = [f"HTTP/1.1 {status} Recorded", *(f"{name}: {value}" for name, value in headers), framing, "", ""]
     head = "\r\n".join(lines).encode("latin-1", "replace")
     if head_only or status in (204, 304):
         return [head]
-    if not chunked:
+    if not recorded.streamed:
         return [head + body]
     dice = random.Random(recorded.name)
     at = sorted(dice.sample(range(1, len(body)), min(PIECES_MAX, len(body) - 1))) if len(body) > 1 else []

@@ -1,0 +1,125 @@
+"""How the providers' SDKs are made to ask for a recorded exchange: what they make of its answer is what counts.
+
+The upstream gives the recorded answer whatever is asked, so a driver needs no more than the base URL, the model, and
+whether to stream. What it returns can be compared: values, or the kind and words of the error that was raised.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import httpx2
+from anthropic import Anthropic
+from ollama import Client as Ollama
+from openai import OpenAI
+
+from tests.replay.recorded import Recorded
+
+Driver = Callable[[str, Recorded, dict[str, str]], Any]
+MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+MODEL = "asked-for"
+
+
+def _base(url: str, recorded: Recorded, suffix: str) -> tuple[str, dict[str, str]]:
+    """The base URL an SDK needs to ask for the recorded path, and its query."""
+    parts = urlsplit(recorded.path)
+    assert parts.path.endswith(suffix), f"{recorded.name} is not a {suffix}"
+    return url + parts.path.removesuffix(suffix), dict(parse_qsl(parts.query))
+
+
+def _dump(stream: Iterable[Any]) -> list[Any]:
+    return [part.model_dump(warnings=False) for part in stream]
+
+
+def _openai(url: str, recorded: Recorded, headers: dict[str, str], suffix: str) -> OpenAI:
+    base, query = _base(url, recorded, suffix)
+    return OpenAI(base_url=base, api_key="sk-client", default_headers=headers, default_query=query,
+                  max_retries=0, http_client=HTTP)  # fmt: skip
+
+
+HTTP, HTTP2 = httpx.Client(timeout=20), httpx2.Client(timeout=20)
+
+
+def chat(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    ask = _openai(url, recorded, headers, "/chat/completions").chat.completions.create
+    if recorded.streamed:
+        return _dump(ask(model=MODEL, messages=MESSAGES, stream=True))
+    return ask(model=MODEL, messages=MESSAGES).model_dump(warnings=False)
+
+
+def completions(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    ask = _openai(url, recorded, headers, "/completions").completions.create
+    if recorded.streamed:
+        return _dump(ask(model=MODEL, prompt="hi", stream=True))
+    return ask(model=MODEL, prompt="hi").model_dump(warnings=False)
+
+
+def embeddings(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    ask = _openai(url, recorded, headers, "/embeddings").embeddings.create
+    return ask(model=MODEL, input="hi", encoding_format="float").model_dump(warnings=False)
+
+
+def responses(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    ask = _openai(url, recorded, headers, "/responses").responses.create
+    if recorded.streamed:
+        return _dump(ask(model=MODEL, input="hi", stream=True))
+    return ask(model=MODEL, input="hi").model_dump(warnings=False)
+
+
+def messages(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    base, query = _base(url, recorded, "/v1/messages")
+    client = Anthropic(base_url=base, api_key="sk-client", default_headers=headers, default_query=query,
+                       max_retries=0, http_client=HTTP2)  # fmt: skip
+    if recorded.streamed:
+        return _dump(client.messages.create(model=MODEL, max_tokens=9, messages=MESSAGES, stream=True))
+    return client.messages.create(model=MODEL, max_tokens=9, messages=MESSAGES).model_dump(warnings=False)
+
+
+def ollama_chat(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    base, _ = _base(url, recorded, "/api/chat")
+    with Ollama(host=base, headers=headers) as client:
+        if recorded.streamed:
+            return [part.model_dump() for part in client.chat(MODEL, MESSAGES, stream=True)]
+        return client.chat(MODEL, MESSAGES).model_dump()
+
+
+def ollama_generate(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    base, _ = _base(url, recorded, "/api/generate")
+    with Ollama(host=base, headers=headers) as client:
+        if recorded.streamed:
+            return [part.model_dump() for part in client.generate(MODEL, "hi", stream=True)]
+        return client.generate(MODEL, "hi").model_dump()
+
+
+def ollama_embed(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    base, _ = _base(url, recorded, "/api/embed")
+    with Ollama(host=base, headers=headers) as client:
+        return client.embed(MODEL, "hi").model_dump()
+
+
+# Dialect → the end of the path the driver's SDK asks for, and the driver.
+DRIVERS: Mapping[str, tuple[str, Driver]] = {
+    "openai.chat": ("/chat/completions", chat),
+    "openai.completions": ("/completions", completions),
+    "openai.embeddings": ("/embeddings", embeddings),
+    "openai.responses": ("/responses", responses),
+    "anthropic.messages": ("/v1/messages", messages),
+    "ollama.chat": ("/api/chat", ollama_chat),
+    "ollama.generate": ("/api/generate", ollama_generate),
+    "ollama.embed": ("/api/embed", ollama_embed),
+}
+
+
+def driver_of(recorded: Recorded) -> Driver | None:
+    """The driver for a recording; None if no SDK asks for such a path."""
+    suffix, driver = DRIVERS.get(recorded.recording.operation.dialect, ("", None))
+    return driver if driver and urlsplit(recorded.path).path.endswith(suffix) else None
+
+
+def outcome(driver: Driver, url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    """What the SDK made of the answer."""
+    try:
+        return driver(url, recorded, headers)
+    except Exception as error:  # noqa: BLE001 - an SDK's error is its answer too
+        return type(error).__name__, str(error)
