@@ -3,7 +3,7 @@
 The rule, in order:
 
 1. the meter's own price, else the price of the meter it falls back on (`FALLBACKS`);
-2. a price that names the call's tier beats one that doesn't; the same for the region;
+2. a price that names the call's tier beats one that doesn't; the same for the region, and for the variant;
 3. contracted beats list; the operator's own row beats a published one;
 4. the earlier model match, then the highest context threshold the call is over, then hours of the day.
 
@@ -49,6 +49,7 @@ class PriceKey(NamedTuple):
     region: str | None = None
     service_tier: str | None = None
     context_band: int = 0
+    variant: str | None = None
 
 
 class ProviderRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,12 +203,15 @@ def _overlap_sentence(one: SkuPrice, other: SkuPrice) -> str:
 
 def _in_order(rows: list[SkuPrice], key: PriceKey, meter: Meter) -> list[tuple[SkuPrice, bool]]:
     """The rows for exactly this meter that may apply to `key`, best first; `True` marks an undecidable threshold."""
-    tier, region = standard_tier(key.service_tier), (key.region or "").lower() or None
+    tier = standard_tier(key.service_tier)
+    region, variant = ((name or "").lower() or None for name in (key.region, key.variant))
     usable = []
     for row in rows:
         if row.meter is not meter or standard_tier(row.service_tier) not in (None, tier):
             continue
         if row.region is not None and row.region.lower() != region:
+            continue
+        if row.variant is not None and row.variant.lower() != variant:
             continue
         applies = _over(row.context_over_tokens, key.context_band)
         if applies is not False:
@@ -219,6 +223,7 @@ def _rank_of(row: SkuPrice, key: PriceKey) -> tuple[object, ...]:
     return (
         standard_tier(row.service_tier) is None,
         row.region is None,
+        row.variant is None,
         row.kind is PriceKind.LIST,
         row.layer is Layer.PUBLISHED,
         row.provider_name != key.provider_name,  # under the provider's other name

@@ -90,7 +90,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 def price_key(dimension: Dimension) -> PriceKey:
     """What of `dimension` decides its prices."""
     return PriceKey(
-        dimension.provider_name, dimension.model, dimension.region, dimension.service_tier, dimension.context_band
+        dimension.provider_name,
+        dimension.model,
+        dimension.region,
+        dimension.service_tier,
+        dimension.context_band,
+        dimension.variant,
     )
 
 

@@ -36,7 +36,7 @@ class Layer(StrEnum):
 class SkuPrice(msgspec.Struct, frozen=True, kw_only=True):
     """`unit_price` per `unit_quantity` of `meter`, for the models that `match`, from / to (half-open, aware UTC).
 
-    `service_tier` and `region` `None` = any that has no price of its own. `context_over_tokens` makes it the
+    `service_tier`, `region` and `variant` `None` = any that has no price of its own. `context_over_tokens` makes it the
     price of calls that read more than that, for all their tokens. `daily_from`/`daily_to` (UTC, may wrap around
     midnight) make it the price of those hours. `InputError` for a row that can't be used, naming it.
     """
@@ -50,6 +50,7 @@ class SkuPrice(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     service_tier: str | None = None
     region: str | None = None
+    variant: str | None = None
     context_over_tokens: int | None = None
     daily_from: time | None = None
     daily_to: time | None = None
@@ -75,9 +76,12 @@ class SkuPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sku_id(self) -> str:
-        """What is priced, for people and FOCUS: `openai/gpt-4o/input`, then `@tier`, `@region`, `>tokens`, `@hours`."""
+        """What is priced, for people and FOCUS: `openai/gpt-4o/input`, then what else makes it this price.
+
+        In order: `@tier`, `@region`, `@variant`, `>tokens`, `@hours`.
+        """
         parts = [f"{self.provider_name}/{self.model}/{self.meter.value}"]
-        parts += [f"@{part}" for part in (self.service_tier, self.region) if part]
+        parts += [f"@{part}" for part in (self.service_tier, self.region, self.variant) if part]
         parts += [f">{self.context_over_tokens}"] if self.context_over_tokens else []
         parts += [f"@{self.daily_from:%H:%M}-{self.daily_to:%H:%M}Z"] if self.daily_from and self.daily_to else []
         return "".join(parts)
@@ -118,8 +122,8 @@ def same_sku(price: SkuPrice) -> tuple[object, ...]:
     # Hourly rows stand above the all-day row, so the two don't compete.
     hourly = price.daily_from is not None
     rank = (price.layer, price.kind, price.provider_name, folded(price.match), price.meter)
-    region = price.region and price.region.lower()
-    return (*rank, standard_tier(price.service_tier), region, price.context_over_tokens, hourly)
+    region, variant = (name and name.lower() for name in (price.region, price.variant))
+    return (*rank, standard_tier(price.service_tier), region, variant, price.context_over_tokens, hourly)
 
 
 def overlap(one: SkuPrice, other: SkuPrice) -> bool:
@@ -176,5 +180,7 @@ def _untimely(price: SkuPrice) -> str | None:
 
 def _price_id(price: SkuPrice) -> str:
     # Position and source are left out: a longer list must not give an unchanged price a new id.
-    same = msgspec.structs.replace(price, price_id="-", source="", match_order=0)
-    return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:20]
+    facts = msgspec.structs.asdict(price) | {"price_id": "-", "source": "", "match_order": 0}
+    if price.variant is None:
+        del facts["variant"]  # as before there were any: a price keeps its id
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:20]

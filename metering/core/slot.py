@@ -27,6 +27,7 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True):
     operation_name: str
     model: str | None  # the model to price: the one that answered, else the one asked for
     service_tier: str | None
+    variant: str | None
     context_band: int  # tokens; a rung of `CONTEXT_LADDER_TOKENS` or 0
     usage_source: str
     outcome: str

@@ -26,7 +26,9 @@ YEAR_MAX = 9998  # Python's calendar ends with 9999
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")
 _NO_USAGE = "\t".join([NULL] * len(USAGE_COLUMNS))
-_METERS = tuple(Meter)
+_NO_QUANTITIES = [NULL] * len(QUANTITY_COLUMNS)
+_PLACE = {meter: place for place, meter in enumerate(Meter)}
+_REQUEST = _PLACE[Meter.REQUEST]
 
 # The columns of `encode`'s line, in order; the batch's id goes in front when it is known.
 COLUMNS = (
@@ -48,6 +50,10 @@ COLUMNS = (
     "deployment",
     "region",
     "service_tier",
+    "variant",
+    "estimator",
+    "reported_cost",
+    "part_of",
     "streamed",
     "status",
     "request_bytes",
@@ -116,6 +122,10 @@ def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
         _name(event.deployment, LONG_NAME_BYTES_MAX),
         _name(event.region),
         _name(event.service_tier),
+        _name(event.variant),
+        _name(event.estimator),
+        NULL if event.reported_cost is None else str(event.reported_cost),
+        NULL if event.part_of is None else str(event.part_of),
         "t" if event.streamed else "f",
         NULL if event.status is None else str(event.status),
         str(event.request_bytes),
@@ -157,10 +167,13 @@ def record_json(event: UsageEvent) -> bytes:
 
 
 def _quantities(event: UsageEvent) -> str:
-    meters = disjoint_meters(event.usage) if event.usage else {}
+    cells = _NO_QUANTITIES.copy()
+    if event.usage:
+        for meter, quantity in disjoint_meters(event.usage).items():
+            cells[_PLACE[meter]] = str(quantity)
     if event.usage_source is not UsageSource.NONE:
-        meters[Meter.REQUEST] = 1
-    return "\t".join([str(meters[meter]) if meter in meters else NULL for meter in _METERS])
+        cells[_REQUEST] = "1"
+    return "\t".join(cells)
 
 
 def _instant(instant: datetime | None) -> str:

@@ -97,6 +97,8 @@ class CallCounts:
             or usage.video_input_tokens
             or usage.audio_output_tokens
             or usage.image_output_tokens
+            or usage.billed_input_tokens is not None
+            or usage.billed_output_tokens is not None
         ):
             _split(count.parts, usage)
 
@@ -154,6 +156,8 @@ def _split(parts: dict[str, int], usage: Usage) -> None:
             or usage.audio_output_tokens
             or usage.image_output_tokens
         )
+        and usage.billed_input_tokens is None
+        and usage.billed_output_tokens is None
     ):
         parts[_CACHED] += cached  # what `disjoint_meters` says of most such calls, without its 5 µs
         parts[_REASONED] += reasoned

@@ -3,5 +3,5 @@ SELECT array_agg(dimension_id) AS dimension_ids, model, team, project
 FROM usage_dimension
 GROUP BY
     model, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
-    service_tier, context_band, usage_source, outcome
+    service_tier, variant, context_band, usage_source, outcome
 HAVING count(*) > 1

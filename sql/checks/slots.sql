@@ -10,5 +10,8 @@ WHERE
         s.input_quantity, s.cache_read_input_quantity, s.cache_write_input_quantity, s.cache_write_1h_input_quantity,
         s.audio_input_quantity, s.cache_read_audio_input_quantity, s.image_input_quantity, s.video_input_quantity,
         s.output_quantity, s.reasoning_output_quantity, s.audio_output_quantity, s.image_output_quantity,
-        s.web_search_quantity, s.request_quantity
+        s.unbilled_input_quantity, s.unbilled_output_quantity, s.web_search_quantity, s.file_search_quantity,
+        s.code_execution_quantity, s.tool_request_quantity, s.search_source_quantity, s.search_unit_quantity,
+        s.guardrail_unit_quantity, s.image_quantity, s.page_quantity, s.character_quantity, s.audio_input_ms_quantity,
+        s.audio_output_ms_quantity, s.video_output_ms_quantity, s.compute_ms_quantity, s.request_quantity
     ) < 0

@@ -110,7 +110,8 @@ DAMAGE: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "ALTER TABLE copied DROP COLUMN dimension_id",
             (
                 "INSERT INTO usage_dimension (team, project, environment, principal, credential_id, provider_name,"
-                " deployment, region, operation_name, model, service_tier, context_band, usage_source, outcome)"
+                " deployment, region, operation_name, model, service_tier, context_band, usage_source, outcome,"
+                " variant)"
                 " SELECT * FROM copied"
             ),
         ),

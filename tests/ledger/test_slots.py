@@ -52,7 +52,7 @@ def test_every_fact_a_price_can_depend_on_makes_a_dimension(engine: Engine) -> N
     usage = Usage(input_tokens=5, output_tokens=5)
     plain = an_event(0, usage=usage)
     changes: list[dict[str, Any]] = [
-        *[{name: value} for name in ("deployment", "region", "service_tier") for value in ("x", "")],
+        *[{name: value} for name in ("deployment", "region", "service_tier", "variant") for value in ("x", "")],
         {"provider_name": "anthropic"},
         {"operation_name": "embeddings"},
         {"request_model": "gpt-4"},
@@ -91,6 +91,7 @@ def test_the_longest_names_a_client_can_send_do_not_stop_the_count(engine: Engin
         deployment=name[3:],
         region=name[4:],
         service_tier=name[5:],
+        variant=name[11:],
         attribution=Attribution(
             team=name[6:], project=name[7:], environment=name[8:], principal=name[9:], credential_id=name[10:]
         ),

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -82,6 +83,10 @@ usage_event = Table(
     Column("deployment", Text),
     Column("region", Text),
     Column("service_tier", Text),
+    Column("variant", Text),
+    Column("estimator", Text),
+    Column("reported_cost", Numeric(38, 18)),  # USD
+    Column("part_of", Uuid),  # another event's id; that one may come later, or never
     Column("streamed", Boolean, nullable=False),
     Column("status", Integer),
     Column("request_bytes", BigInteger, nullable=False),
@@ -108,11 +113,23 @@ usage_event = Table(
     CheckConstraint(_bounded(QUANTITY_COLUMNS), name="quantities_bounded"),
     CheckConstraint(f"{_sum_of(INPUT_METERS)} = coalesce(input_tokens, 0)", name="input_adds_up"),
     CheckConstraint(f"{_sum_of(OUTPUT_METERS)} = coalesce(output_tokens, 0)", name="output_adds_up"),
+    CheckConstraint(f"reported_cost BETWEEN 0 AND {COUNT_MAX}", name="reported_cost_bounded"),
     CheckConstraint("request_bytes >= 0 AND response_bytes >= 0 AND attempt >= 0", name="sizes_not_negative"),
     # Rows arrive in order of time and batch, so a few pages of BRIN find a batch or an hour in a day.
     Index(None, "batch_id", postgresql_using="brin", postgresql_with=BRIN_OPTIONS),
     Index(None, "started_at", postgresql_using="brin", postgresql_with=BRIN_OPTIONS),
     postgresql_partition_by="RANGE (started_at)",
+)
+
+# Whose usage several answers tell, and with which event it was counted: the first that was shipped.
+counted_response = Table(
+    "counted_response",
+    metadata,
+    Column("provider_name", Text, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("counted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("provider_name", "response_id"),
 )
 
 spool_source = Table(

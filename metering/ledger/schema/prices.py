@@ -55,6 +55,7 @@ sku_price = Table(
     Column("kind", Text, nullable=False),
     Column("service_tier", Text),
     Column("region", Text),
+    Column("variant", Text),
     Column("context_over_tokens", BigInteger),
     Column("daily_from", Time),
     Column("daily_to", Time),

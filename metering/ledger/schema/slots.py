@@ -34,6 +34,7 @@ usage_dimension = Table(
     Column("operation_name", Text, nullable=False),
     Column("model", Text),  # the model to price: the one that answered, else the one asked for
     Column("service_tier", Text),
+    Column("variant", Text),
     Column("context_band", Integer, nullable=False),
     Column("usage_source", Text, nullable=False),
     Column("outcome", Text, nullable=False),
