@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
 import httpx2
 from anthropic import Anthropic
 from ollama import Client as Ollama
@@ -38,7 +37,7 @@ def _openai(url: str, recorded: Recorded, headers: dict[str, str], suffix: str) 
                   max_retries=0, http_client=HTTP)  # fmt: skip
 
 
-HTTP, HTTP2 = httpx.Client(timeout=20), httpx2.Client(timeout=20)
+HTTP = httpx2.Client(timeout=20)
 
 
 def chat(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
@@ -70,7 +69,7 @@ def responses(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
 def messages(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
     base, query = _base(url, recorded, "/v1/messages")
     client = Anthropic(base_url=base, api_key="sk-client", default_headers=headers, default_query=query,
-                       max_retries=0, http_client=HTTP2)  # fmt: skip
+                       max_retries=0, http_client=HTTP)  # fmt: skip
     if recorded.streamed:
         return _dump(client.messages.create(model=MODEL, max_tokens=9, messages=MESSAGES, stream=True))
     return client.messages.create(model=MODEL, max_tokens=9, messages=MESSAGES).model_dump(warnings=False)
