@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads bytes from strangers: coverage-guided, with the readers' promises as oracle."""
