@@ -31,7 +31,8 @@ _NOT_TRUSTABLE = {
     "authorization",
 }
 
-OnAbort = Literal["cancel", "drain"]
+OnAbort = Literal["auto", "cancel", "drain"]
+AskUsage = Literal["off", "auto", "on"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -74,6 +75,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upstream_idle_seconds: float = 55  # a pooled connection; most load balancers close at 60
     dial_seconds: float = 10
     silence_seconds: float = 600  # an upstream that sends nothing; a model may think for minutes
+    ask_body_bytes: int = 1024 * KIB  # of a request that is held to ask for usage in it; larger ones go as they come
     abort_drain_bytes: int = 32 * KIB**2
     abort_drain_seconds: float = 120
 
@@ -89,7 +91,8 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     labels: dict[str, str] = {}
     trusted_headers: dict[str, str] = {}
-    on_client_abort: OnAbort = "cancel"
+    on_client_abort: OnAbort = "auto"
+    ask_usage: AskUsage = "off"
     ca_file: Path | None = None
 
 
@@ -242,7 +245,8 @@ def _route(table: Table) -> RouteConfig:
         region=table.text("region"),
         labels=table.texts("labels"),
         trusted_headers=_trusted_headers(table),
-        on_client_abort=cast("OnAbort", table.choice("on_client_abort", ("cancel", "drain"), "cancel")),
+        on_client_abort=cast("OnAbort", table.choice("on_client_abort", ("auto", "cancel", "drain"), "auto")),
+        ask_usage=cast("AskUsage", table.choice("ask_usage", ("off", "auto", "on"), "off")),
         ca_file=Path(ca_file).expanduser() if ca_file else None,
     )
     if route.ca_file and not route.ca_file.is_file():

@@ -33,6 +33,8 @@ _COUNTERS = {
     "late_finals": "Final records that the spool could not take at once",
     "refused_requests": "Requests the sidecar answered itself",
     "upstream_retries": "Calls sent again because a pooled connection had gone stale",
+    "usage_asked": "Calls whose usage was asked for in the client's stead",
+    "usage_refused": "Of these, calls refused for it and sent again as the client sent them",
     "spool_corrupt_records": "Damaged records met by a starting worker, now in quarantine",
     "spool_interrupted_calls": "Calls of a worker that was killed, finished by its successor",
 }

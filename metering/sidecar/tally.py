@@ -78,6 +78,8 @@ class Tally(msgspec.Struct):
     late_finals: int = 0  # finals the spool could not write at once
     refused_requests: int = 0  # answered by the sidecar itself; never forwarded
     upstream_retries: int = 0  # sent again because a pooled connection had gone stale
+    usage_asked: int = 0  # usage was asked for in the client's stead
+    usage_refused: int = 0  # and the upstream refused that: sent again as the client sent it
     spool_corrupt_records: int = 0  # met at the start
     spool_interrupted_calls: int = 0  # of a former writer, finished at the start
     request_held: Histogram = msgspec.field(default_factory=lambda: histogram(HELD_BOUNDS))
@@ -97,6 +99,8 @@ COUNTERS = (
     "late_finals",
     "refused_requests",
     "upstream_retries",
+    "usage_asked",
+    "usage_refused",
     "spool_corrupt_records",
     "spool_interrupted_calls",
 )

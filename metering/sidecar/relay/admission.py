@@ -14,6 +14,7 @@ from metering.sidecar.relay.routes import Route, RouteTable
 
 KEY_PREFIX = b"/k/"
 OPERATIONS_MAX = 512
+ASKED_DIALECTS = ("openai.chat", "openai.completions")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:$|/|;|%2f|%5c|%3b)", re.IGNORECASE)
 
 
@@ -21,8 +22,8 @@ class Admitted:
     """What was decided about a head. Kept by the connection, for the next head is mostly the same: see `recurring`."""
 
     __slots__ = (
-        "_values", "attempt", "attribution", "body_length", "head", "keep_alive", "operation", "recurring", "route",
-        "trace_id", "upstream_head",
+        "_values", "attempt", "attribution", "body_length", "changes", "head", "keep_alive", "operation", "recurring",
+        "route", "trace_id", "upstream_head",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +38,7 @@ class Admitted:
         self.trace_id = head.trace_id
         self.keep_alive = head.keep_alive
         self.body_length = head.body_length
+        self.changes = route.asks and _can_ask(head, operation)
         self.recurring: Recurring | None = None
         self._values: list[bytes] = []
 
@@ -129,6 +131,12 @@ class Admission:
             if header in head.found and (text := read_label(head.found[header]))
         }
         return add_trusted(known, said)
+
+
+def _can_ask(head: RequestHead, operation: Operation) -> bool:
+    """Whether usage can be asked for in this call: its body is there to be read when it must go on."""
+    interface = head.target.partition(b"?")[0].endswith(b"/completions") and operation.dialect in ASKED_DIALECTS
+    return interface and not head.expects and b"\r\ncontent-encoding:" not in head.raw.lower()
 
 
 def host_name(host: bytes) -> bytes:

@@ -162,13 +162,22 @@ class CallRecord:
             estimator=reading.estimator,
             reported_cost=reading.reported_cost,
             once=reading.once,
-            streamed=self.streamed or (self.status is None and bool(facts.streamed)),
+            streamed=self._is_stream,
             status=self.status,
             first_token_at=ended_at if self.first == self.ended else self._at(self.first) if self.first else None,
             ended_at=ended_at,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
         )
+
+    @property
+    def _is_stream(self) -> bool:
+        return self.streamed or (self.status is None and bool(self._facts.streamed))
+
+    @property
+    def drains(self) -> bool:
+        """Whether the answer is read on when its client has left."""
+        return self.route.drains(self.operation, streamed=self._is_stream)
 
     def _at(self, monotonic: float) -> datetime:
         # `fromtimestamp` costs 0.4 µs, EPOCH + timedelta 1; a double holds the time of today to a quarter of a µs.

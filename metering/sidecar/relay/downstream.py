@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.changed_exchange import ChangedExchange
 from metering.sidecar.relay.chunks import BadChunk, ChunkedRequest
 from metering.sidecar.relay.exchange import CLOSE, RESET, Exchange
 from metering.sidecar.relay.problems import Refusal, problem
@@ -153,7 +154,7 @@ class Downstream(asyncio.Protocol):
         self.sweeps += 1
         relay, limits, call = self._relay, self._relay.limits, self.call
         waited = self.sweeps * relay.sweep_seconds
-        if call is not None and call.forwarded:
+        if call is not None and (call.forwarded or call.changed):
             moved = call.record.request_bytes + call.record.response_bytes
             if moved != self.seen_bytes:
                 self.seen_bytes, self.sweeps = moved, 0
@@ -216,7 +217,7 @@ class Downstream(asyncio.Protocol):
         relay = self._relay
         self.keep_alive = admitted.keep_alive and not relay.draining
         self.sweeps = 0
-        call = self.call = Exchange(relay, self, admitted)
+        call = self.call = (ChangedExchange if admitted.changes else Exchange)(relay, self, admitted)
         length = admitted.body_length
         if rest and len(rest) == length:  # all of the body, and nothing behind it: most requests
             self._request_open = False

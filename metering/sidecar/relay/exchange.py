@@ -30,6 +30,7 @@ KEEP, CLOSE, RESET = range(3)  # how the client's connection goes on after the a
 class Exchange:
     """A call that was admitted. Made by `Downstream`, which feeds it the request."""
 
+    changed = False  # its bytes may not go on as they come: see `changed_exchange`
     # Defaults live in the class (see `CallRecord`).
     upstream: "UpstreamConnection | None" = None
     client: "Downstream | None"
@@ -70,12 +71,14 @@ class Exchange:
                 record.forget_request()
         self.begun = True
         self.request_ended = ended
-        first = self._head + wire
+        self._queue(self._head + wire)
+        self._relay.journal.open(self)
+
+    def _queue(self, first: bytes) -> None:
+        """Have it wait for a connection."""
         self._pending = [first]
         self._pending_bytes = self._replay_bytes = len(first)
-        if self._replay_bytes <= REPLAY_BYTES_MAX:
-            self._replay = [first]
-        self._relay.journal.open(self)
+        self._replay = [first] if self._replay_bytes <= REPLAY_BYTES_MAX else None
 
     def recorded_open(self, recorded: bool) -> None:  # noqa: FBT001 - that is all it tells
         """The open record is in the spool or, as the spool is full, nowhere: forward, or refuse to."""
@@ -86,8 +89,11 @@ class Exchange:
             return
         self.opened, self.forwarded = recorded, True
         relay.tally.calls_in_flight += 1
-        pool, once = relay.pools[self.record.route.destination], not self.request_ended or self._replay is None
-        upstream = pool.take(self, once=once)
+        self._forward()
+
+    def _forward(self) -> None:
+        pool = self._relay.pools[self.record.route.destination]
+        upstream = pool.take(self, once=not self.request_ended or self._replay is None)
         if upstream is not None:
             self.attached(upstream)
 
@@ -139,6 +145,10 @@ class Exchange:
             raise BadResponse(f"it begins with more than {INTERIMS_MAX} interim answers")
         if self.client is not None and not self.request.http10:
             self.client.send(head.plain)
+
+    def refused(self, head: ResponseHead) -> bool:  # noqa: ARG002 - asked of a `ChangedExchange` only
+        """Whether this final head is not for the client, since the call goes to the upstream once more."""
+        return False
 
     def answer(self, head: ResponseHead, *, ends_with_connection: bool) -> bytes:
         """The final head came: what the client gets of it. Written together with the first of the body."""
@@ -195,7 +205,7 @@ class Exchange:
             if self.upstream:
                 self.upstream.close(self._relay.limits.stall_seconds)
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
-        elif self.record.route.drains and self.request_ended and self.upstream is not None:
+        elif self.request_ended and self.upstream is not None and self.record.drains:
             self.drained_from = self.record.response_bytes
             self._relay.drain(self)
             self.upstream.resume()
@@ -235,7 +245,7 @@ class Exchange:
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
         else:
             # To a client that got no chunks a mere end would look like the end of the answer.
-            visible = error is None and not (self.request.http10 and isinstance(body, ChunkedBody))
+            visible = error is None and not (self.request.http10 and (self.changed or isinstance(body, ChunkedBody)))
             self._conclude(Outcome.FAILED, b"", CLOSE if visible else RESET)
 
     def _lost_before_answer(self, upstream: "UpstreamConnection") -> None:

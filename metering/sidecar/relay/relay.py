@@ -10,6 +10,7 @@ from metering.sidecar.relay.admission import Admission
 from metering.sidecar.relay.downstream import Downstream
 from metering.sidecar.relay.journal import Journal
 from metering.sidecar.relay.pool import Pool
+from metering.sidecar.relay.refusals import Refusals
 from metering.sidecar.relay.routes import Destination
 from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
@@ -34,6 +35,7 @@ class Relay:
         self.calls = CallCounts(self.tally)
         self.journal = Journal(spool, config.spool, self.tally)
         self.admission = Admission(config)
+        self.refusals = Refusals()
         self.draining = False
         self._spool = spool
         self._clients: set[Downstream] = set()

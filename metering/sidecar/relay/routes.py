@@ -4,9 +4,11 @@ import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from metering.core.dialects import Operation
 from metering.core.event import Attribution
 from metering.errors import ConfigError
 from metering.sidecar.config import KeyConfig, RouteConfig
+from metering.sidecar.providers import Stops, find_provider
 from metering.sidecar.relay.attribution import attribute
 
 
@@ -27,11 +29,13 @@ class Route:
     """A route with everything a call needs from it worked out beforehand."""
 
     __slots__ = (
+        "_drains_all",
+        "_stops",
+        "asks",
         "attributions",
         "base_path",
         "config",
         "destination",
-        "drains",
         "host_line",
         "name",
         "prefix",
@@ -45,11 +49,20 @@ class Route:
         self.prefix = (config.path or "").encode()
         self.base_path = config.upstream.base_path.encode()
         self.host_line = b"\r\nHost: " + config.upstream.authority.encode()
-        self.drains = config.on_client_abort == "drain"
+        provider = find_provider(config.provider)
+        self.asks = config.ask_usage == "on" or (config.ask_usage == "auto" and provider.asked)
+        self._drains_all = config.on_client_abort == "drain"
+        self._stops = provider.stops if config.on_client_abort == "auto" else Stops.ALWAYS
         self.trusted = {header.encode(): label for label, header in config.trusted_headers.items()}
         self.attributions: dict[str | None, Attribution] = {None: attribute(None, config.labels)}
         for key in keys:
             self.attributions[key.id] = attribute(key, config.labels)
+
+    def drains(self, operation: Operation, *, streamed: bool) -> bool:
+        """Whether a call is read on to its usage after its client left: it is billed whole, and its usage readable."""
+        if self._drains_all or not operation.consumes:
+            return self._drains_all
+        return self._stops is Stops.NEVER or (self._stops is Stops.STREAMS and not streamed)
 
     def upstream_target(self, path: bytes, query: bytes) -> bytes:
         """The request target for the upstream; `query` begins with its question mark. Nothing is re-encoded."""

@@ -165,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, call: "Exchange", data: bytes) -> None:
         self.answered = True
         head = self._pool.last_answer
-        if head is not None and (end := head.recur(data)) and not call.request.head_only:
+        if head is not None and not call.changed and (end := head.recur(data)) and not call.request.head_only:
             self._begin_length(call, head, data[end:])
             return
         try:
@@ -176,6 +176,8 @@ class UpstreamConnection(asyncio.Protocol):
                 head, parser = read_response(data[:end], self._end)
                 data = data[end:]
                 if head.status >= 200:
+                    if call.changed and call.refused(head):
+                        return
                     self._pool.last_answer = expect_again(head, self._pool.last_answer)
                     body = open_body(head, parser, self._end, to_head_request=call.request.head_only)
                     self._begin_body(call, head, body, data)
