@@ -6,6 +6,7 @@ overlap nowhere and add up to the totals again, so that a token is charged exact
 """
 
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
@@ -136,6 +137,27 @@ COUNTED_METERS = {
     Meter.COMPUTE_MS: "compute_ms",
 }
 TOKEN_METERS = INPUT_METERS + OUTPUT_METERS
+# In which order meters take their part of a total; the last takes what is left.
+_INPUT_ORDER = (
+    Meter.UNBILLED_INPUT,
+    Meter.CACHE_READ_AUDIO_INPUT,
+    Meter.CACHE_READ_INPUT,
+    Meter.CACHE_WRITE_1H_INPUT,
+    Meter.CACHE_WRITE_INPUT,
+    Meter.AUDIO_INPUT,
+    Meter.IMAGE_INPUT,
+    Meter.VIDEO_INPUT,
+    Meter.INPUT,
+)
+_OUTPUT_ORDER = (
+    Meter.UNBILLED_OUTPUT,
+    Meter.REASONING_OUTPUT,
+    Meter.AUDIO_OUTPUT,
+    Meter.IMAGE_OUTPUT,
+    Meter.OUTPUT,
+)
+# Tuples, and one look at all that is not a token: hashing a member of an enum costs more than all else here.
+_counts = attrgetter(*COUNTED_METERS.values())
 
 
 def disjoint_meters(usage: Usage) -> dict[Meter, int]:
@@ -146,32 +168,38 @@ def disjoint_meters(usage: Usage) -> dict[Meter, int]:
     reports more cached than read), each takes what the ones before it left: what is not billed first, then
     cache, because that is what changes the price most, then modality.
     """
-    input_tokens = usage.input_tokens or 0
+    input_tokens, output_tokens = usage.input_tokens or 0, usage.output_tokens or 0
     cached_audio = min(usage.cache_read_audio_input_tokens or 0, usage.cache_read_input_tokens or 0)
-    cache_write_1h = min(usage.cache_write_1h_input_tokens or 0, _cache_write(usage))
-    parts = {
-        Meter.UNBILLED_INPUT: _unbilled(input_tokens, usage.billed_input_tokens),
-        Meter.CACHE_READ_AUDIO_INPUT: cached_audio,
-        Meter.CACHE_READ_INPUT: (usage.cache_read_input_tokens or 0) - cached_audio,
-        Meter.CACHE_WRITE_1H_INPUT: cache_write_1h,
-        Meter.CACHE_WRITE_INPUT: _cache_write(usage) - cache_write_1h,
-        Meter.AUDIO_INPUT: max(0, (usage.audio_input_tokens or 0) - cached_audio),
-        Meter.IMAGE_INPUT: usage.image_input_tokens or 0,
-        Meter.VIDEO_INPUT: usage.video_input_tokens or 0,
-    }
-    meters = _take(input_tokens, parts, rest=Meter.INPUT)
-    output_tokens = usage.output_tokens or 0
+    cache_write = _cache_write(usage)
+    cache_write_1h = min(usage.cache_write_1h_input_tokens or 0, cache_write)
+    meters = _take(
+        input_tokens,
+        _INPUT_ORDER,
+        (
+            _unbilled(input_tokens, usage.billed_input_tokens),
+            cached_audio,
+            (usage.cache_read_input_tokens or 0) - cached_audio,
+            cache_write_1h,
+            cache_write - cache_write_1h,
+            max(0, (usage.audio_input_tokens or 0) - cached_audio),
+            usage.image_input_tokens or 0,
+            usage.video_input_tokens or 0,
+            input_tokens,
+        ),
+    )
     meters |= _take(
         output_tokens,
-        {
-            Meter.UNBILLED_OUTPUT: _unbilled(output_tokens, usage.billed_output_tokens),
-            Meter.REASONING_OUTPUT: usage.reasoning_output_tokens or 0,
-            Meter.AUDIO_OUTPUT: usage.audio_output_tokens or 0,
-            Meter.IMAGE_OUTPUT: usage.image_output_tokens or 0,
-        },
-        rest=Meter.OUTPUT,
+        _OUTPUT_ORDER,
+        (
+            _unbilled(output_tokens, usage.billed_output_tokens),
+            usage.reasoning_output_tokens or 0,
+            usage.audio_output_tokens or 0,
+            usage.image_output_tokens or 0,
+            output_tokens,
+        ),
     )
-    meters |= {meter: quantity for meter, field in COUNTED_METERS.items() if (quantity := getattr(usage, field))}
+    if any(counts := _counts(usage)):
+        meters |= {meter: quantity for meter, quantity in zip(COUNTED_METERS, counts, strict=True) if quantity}
     return meters
 
 
@@ -185,13 +213,11 @@ def _cache_write(usage: Usage) -> int:
     return (usage.cache_write_5m_input_tokens or 0) + (usage.cache_write_1h_input_tokens or 0)
 
 
-def _take(total: int, parts: dict[Meter, int], rest: Meter) -> dict[Meter, int]:
-    """Give each part what is left of `total`, in order; `rest` gets the remainder."""
-    left, taken = total, {}
-    for meter, quantity in parts.items():
-        if got := min(quantity, left):
-            taken[meter] = got
-            left -= got
-    if left:
-        taken[rest] = left
+def _take(total: int, order: tuple[Meter, ...], parts: tuple[int, ...]) -> dict[Meter, int]:
+    """Give each meter its part as far as `total` lasts, in order."""
+    taken = {}
+    for meter, quantity in zip(order, parts, strict=True):
+        if quantity and total:
+            taken[meter] = got = min(quantity, total)
+            total -= got
     return taken
