@@ -54,15 +54,15 @@ class Recorded(msgspec.Struct, frozen=True):
         )
         return self.recording.streamed or next(types, "").lower().startswith(STREAMED)
 
-    def answer(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Status, headers that may be sent again, body."""
+    def head(self) -> tuple[int, list[tuple[str, str]]]:
+        """Status, and the headers that may be sent again."""
         recording = self.recording
         headers = [
             (name, str(value))
             for name, value in recording.response_headers.items()
             if name.lower() not in NOT_SERVED and str(value).isprintable()
         ]
-        return recording.status or 0, headers, recording.body
+        return recording.status or 0, headers
 
 
 def load(folder: Path) -> Iterator[Recorded]:

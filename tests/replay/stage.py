@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -37,8 +37,17 @@ class Stage:
 
 
 @contextmanager
-def open_stage(folder: Path, exchanges: Iterable[Recorded], *, route: str = "") -> Iterator[Stage]:
-    """Serve `exchanges`, each below its prefix; `route` is more TOML for every provider's route."""
+def open_stage(
+    folder: Path,
+    exchanges: Iterable[Recorded],
+    *,
+    route: str = "",
+    written: Callable[[Recorded, bytes], bytes] = lambda recorded, _: recorded.recording.body,
+) -> Iterator[Stage]:
+    """Serve `exchanges`, each below its prefix; `route` is more TOML for every provider's route.
+
+    `written` gives the body of an answer, from the exchange and the request's body.
+    """
     by_prefix = {recorded.prefix: recorded for recorded in exchanges}
     providers = sorted({recorded.provider for recorded in by_prefix.values()})
     opened: list[Stage] = []
@@ -48,10 +57,11 @@ def open_stage(folder: Path, exchanges: Iterable[Recorded], *, route: str = "") 
 
     async def script(peer: Peer) -> None:
         while True:
-            head, _ = await peer.read_request()
+            head, asked = await peer.read_request()
             method, target = head.split(b" ", 2)[:2]
             prefix = "/".join(target.decode().split("/", 3)[:3])
-            await peer.send(*write_answer(by_prefix[prefix], head_only=method == b"HEAD"))
+            recorded = by_prefix[prefix]
+            await peer.send(*write_answer(recorded, written(recorded, asked), head_only=method == b"HEAD"))
 
     def routes(port: int) -> str:
         return "\n".join(
@@ -76,9 +86,9 @@ def open_stage(folder: Path, exchanges: Iterable[Recorded], *, route: str = "") 
         loop.close()
 
 
-def write_answer(recorded: Recorded, *, head_only: bool = False) -> list[bytes]:
+def write_answer(recorded: Recorded, body: bytes, *, head_only: bool = False) -> list[bytes]:
     """The answer in pieces: a stream in chunks cut anywhere, anything else with its length."""
-    status, headers, body = recorded.answer()
+    status, headers = recorded.head()
     framing = "Transfer-Encoding: chunked" if recorded.streamed else f"Content-Length: {len(body)}"
     lines = [f"HTTP/1.1 {status} Recorded", *(f"{name}: {value}" for name, value in headers), framing, "", ""]
     head = "\r\n".join(lines).encode("latin-1", "replace")
