@@ -19,7 +19,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
 
 def test_a_system_call_that_fails_costs_no_call(tmp_path: Path, steps: list[Step]) -> None:
     found = sweep(tmp_path, steps, sample(steps, SAMPLE, SEED))
-    assert found.tried == SAMPLE
+    assert found.tried + len(found.missed) == SAMPLE
+    assert len(found.missed) < SAMPLE // 10
     assert found.wrong == []
 
 
