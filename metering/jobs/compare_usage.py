@@ -2,10 +2,12 @@
 
 The rule: a name in the expected usage that ours has a field for must be equal, and a reported zero is not the same as
 not reported. Tokens that we read and they did not name must be zero or nothing; searches and fetches may be told
-by one side only. Names outside our usage (costs, durations, billed units, aggregates) are not compared, and listed.
+by one side only. What a call counted without consuming it must be nothing to us. Members of the provider's own object
+that our usage has no field for must stand in ours as they were told. All other names are not compared, and listed.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -33,7 +35,25 @@ FIELDS: Mapping[str, str] = {
     "web_search_requests": "web_search_requests",
     "web_search_calls": "web_search_requests",
     "web_fetch_requests": "web_fetch_requests",
+    "num_sources_used": "search_sources",
+    "billed_input_tokens": "billed_input_tokens",
+    "billed_output_tokens": "billed_output_tokens",
+    "search_units": "search_units",
+    "characters": "input_characters",
 }
+# Their name, in seconds → our field.
+DURATIONS: Mapping[str, str] = {"audio_seconds": "audio_input_ms", "predict_time_s": "compute_ms"}
+# Their name → what it is called in the provider's own object, which we keep.
+VERBATIM: Mapping[str, tuple[str, ...]] = {
+    "total_tokens_reported": ("total_tokens", "totalTokens", "totalTokenCount"),
+    "total_duration_ns": ("total_duration",),
+    "eval_duration_ns": ("eval_duration",),
+}
+# All tools that ran on the provider's side; ours are counted apart.
+TOOLS = "num_server_side_tools_used"
+TOOL_FIELDS = ("web_search_requests", "file_search_requests", "code_execution_requests", "tool_requests")
+COST, TICKS, TICKS_PER_USD = "cost_usd_reported", "cost_usd_ticks_reported", 10**10
+COUNTED = "counted_input_tokens"
 # Compared as well, but not one of our fields: what was read and neither came from a cache nor went to one.
 UNCACHED = "uncached_input_tokens"
 TIER = "service_tier"
@@ -50,13 +70,10 @@ class Difference(msgspec.Struct, frozen=True):
 def compare(expected: Mapping[str, Any] | None, reading: Reading) -> list[Difference]:
     """The names on which `reading` and `expected` disagree; none if they agree."""
     usage = reading.usage or Usage()
-    theirs = expected or {}
-    named = {name: value for name, value in theirs.items() if name in FIELDS}
-    ours = {name: getattr(usage, FIELDS[name]) for name in named}
-    if UNCACHED in theirs:
-        named[UNCACHED], ours[UNCACHED] = theirs[UNCACHED], _uncached(usage)
-    if TIER in theirs:
-        named[TIER], ours[TIER] = theirs[TIER], reading.service_tier
+    named, ours = {}, {}
+    for name, value in (expected or {}).items():
+        if name in COMPARED:
+            named[name], ours[name] = _theirs(name, value), _ours(name, usage, reading)
     differences = [Difference(name, value, ours[name]) for name, value in named.items() if value != ours[name]]
     covered = {FIELDS[name] for name in named if name in FIELDS}
     tokens = {field for field in FIELDS.values() if field.endswith("_tokens")}
@@ -64,9 +81,39 @@ def compare(expected: Mapping[str, Any] | None, reading: Reading) -> list[Differ
     return differences + [Difference(field, None, getattr(usage, field)) for field in extra]
 
 
+COMPARED = frozenset({*FIELDS, *DURATIONS, *VERBATIM, UNCACHED, TIER, TOOLS, COST, TICKS, COUNTED})
+
+
 def not_compared(expected: Mapping[str, Any] | None) -> list[str]:
     """The expected names that our usage has no field for."""
-    return [name for name in expected or {} if name not in FIELDS and name not in (UNCACHED, TIER)]
+    return [name for name in expected or {} if name not in COMPARED]
+
+
+def _theirs(name: str, value: Any) -> Any:
+    """Their value in our unit."""
+    if name in DURATIONS:
+        return round(value * 1000)
+    if name == COST:
+        return Decimal(str(value))
+    if name == TICKS:
+        return Decimal(value) / TICKS_PER_USD if value else None  # Azure Foundry sends a zero and means nothing by it
+    return None if name == COUNTED else value
+
+
+def _ours(name: str, usage: Usage, reading: Reading) -> Any:
+    if name in VERBATIM:
+        raw = reading.raw_usage or {}
+        return next((raw[member] for member in VERBATIM[name] if member in raw), None)
+    if name == TOOLS:
+        told = [requests for field in TOOL_FIELDS if (requests := getattr(usage, field)) is not None]
+        return sum(told) if usage.tool_requests is not None else None
+    if name in (COST, TICKS):
+        return reading.reported_cost
+    if name == COUNTED:
+        return reading.usage
+    if name == TIER:
+        return reading.service_tier
+    return _uncached(usage) if name == UNCACHED else getattr(usage, FIELDS.get(name) or DURATIONS[name])
 
 
 def _uncached(usage: Usage) -> int | None:

@@ -3,7 +3,9 @@
 Whatever an upstream sends, nothing that could be a prompt or a completion leaves a reader.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 # The largest integer every JSON reader keeps exact; far beyond any count of tokens.
@@ -12,6 +14,7 @@ WORD_LENGTH_MAX = 256
 USAGE_WORD_LENGTH_MAX = 64
 USAGE_DEPTH_MAX = 6
 USAGE_MEMBERS_MAX = 256
+_AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,32})?([eE]-?[0-9]{1,2})?")
 _CONTAINERS = (dict, list)  # `dict | list` would be built anew at each question
 
 
@@ -22,6 +25,20 @@ def count(value: object) -> int | None:
     if type(value) is int and 0 <= value <= COUNT_MAX:  # not a bool, which is an int too
         return value
     return None
+
+
+def money(value: object) -> Decimal | None:
+    """An amount exactly as it was told, in a number or a text. A float by its shortest text, never rounded."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _AMOUNT.fullmatch(text := str(value)):
+        return None
+    amount = Decimal(text)
+    return amount if amount <= COUNT_MAX else None
+
+
+def milliseconds(seconds: object) -> int | None:
+    """Seconds, as a number or as a text, in whole milliseconds."""
+    told = money(seconds)
+    return None if told is None else count(int((told * 1000).to_integral_value(ROUND_HALF_UP)))
 
 
 def are_counts(values: Iterable[object]) -> bool:
@@ -48,6 +65,17 @@ def word(value: object) -> str | None:
         return value
     line = value[:WORD_LENGTH_MAX]
     return "".join(filter(str.isprintable, line)) or None
+
+
+def numbers(value: object, depth: int = USAGE_DEPTH_MAX) -> dict[str, Any]:
+    """The members of an object that are numbers, or objects with numbers in them: no text, no list."""
+    kept: dict[str, Any] = {}
+    for key, member in value.items() if isinstance(value, dict) else ():
+        if type(member) in (int, float):
+            kept[key] = member
+        elif isinstance(member, dict) and depth > 0 and (inside := numbers(member, depth - 1)):
+            kept[key] = inside
+    return usage_object(kept) or {}
 
 
 def usage_object(value: object) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import plain_usage
-from metering.core.dialects.quirks import read_usage
+from metering.core.dialects.quirks import TABLE, read_usage
 from metering.core.usage import Usage
 
 _EMPTY, _NO_CHOICES = msgspec.Raw(b""), msgspec.Raw(b"[]")
@@ -90,7 +90,11 @@ class OpenAIChat(Meaning):
 
     def usage(self, found: Found) -> Usage | None:
         raw = found.raw_usage or _from_timings(found.timings)
-        return read_usage(raw, found.provider, found.model or "", found.plain) if raw else None
+        if not raw:
+            return None
+        if found.plain is None:
+            found.variant = TABLE.variant(raw)
+        return read_usage(raw, found.provider, found.model or "", found.plain)
 
     def _take(self, answer: _Answer, found: Found) -> None:
         self._take_names(answer, found)
@@ -158,7 +162,8 @@ class OpenAIResponses(OpenAIChat):
         usage = super().usage(found)
         if not found.web_searches or usage is None or usage.web_search_requests is not None:
             return usage
-        return msgspec.structs.replace(usage, web_search_requests=found.web_searches)
+        others = None if usage.tool_requests is None else max(0, usage.tool_requests - found.web_searches)
+        return msgspec.structs.replace(usage, web_search_requests=found.web_searches, tool_requests=others)
 
 
 def _take_usage(usage: object, found: Found) -> bool:

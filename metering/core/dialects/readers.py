@@ -7,6 +7,7 @@ import msgspec
 from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Framing, Stream, sniff
+from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.scan import head_members, parse, tail_members
 from metering.core.dialects.table import DIALECTS
@@ -174,7 +175,11 @@ def _keep_nothing(chunk: bytes) -> None:
 def _conclude(
     operation: Operation, meaning: Meaning, status: int, found: Found, framing: Framing, *, complete: bool
 ) -> Reading:
-    usage = meaning.usage(found)
+    usage, cost = meaning.usage(found), found.reported_cost
+    if cost is None and found.plain is None and found.raw_usage is not None:
+        cost = TABLE.cost(found.raw_usage)
+    if found.headers:
+        usage, cost = TABLE.read_headers(found.headers, found.provider, usage, cost)
     polled = operation.consumes is None
     if usage is not None:
         final = (found.final or complete or framing is Framing.JSON) and not found.partial
@@ -195,7 +200,7 @@ def _conclude(
         complete=complete,
         failed=found.failed or status >= 400,
         variant=found.variant,
-        reported_cost=found.reported_cost,
+        reported_cost=None if source is UsageSource.PARTIAL else cost,
         repeats=polled and usage is not None and found.background is not True and not found.once,
         once=usage is not None and (found.once or found.background is True),
         others=found.others,

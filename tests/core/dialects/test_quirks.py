@@ -1,9 +1,17 @@
+"""The table of quirks: each row is needed, and what it says is read."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metering.core.dialects.quirks import COUNTS, OVERRIDES, SURPLUS, read_usage
+from metering.core.dialects.quirk_table import QUIRKS, REPORTED_COST, Header, Place, Row, Surplus
+from metering.core.dialects.quirks import TABLE, Quirks, read_usage
 from metering.core.usage import Usage, disjoint_meters
+
+RECORDINGS = Path(__file__).parents[2] / "recordings"
 
 
 def _details(**counts: int) -> dict[str, Any]:
@@ -83,16 +91,88 @@ def test_the_first_place_with_a_count_is_taken() -> None:
     assert read_usage(dict(reversed(raw.items())), "", "") == told
 
 
-@pytest.mark.parametrize(("field", "path"), [(field, path) for field, paths in COUNTS.items() for path in paths])
-def test_every_place_is_read(field: str, path: tuple[str, ...]) -> None:
-    raw: dict[str, Any] = {"prompt_tokens": 90, "completion_tokens": 80} if len(path) > 1 else {"total_tokens": 7}
-    inner: dict[str, Any] = raw
-    for key in path[:-1]:
-        inner = inner.setdefault(key, {})
-    inner[path[-1]] = 7
-    usage = read_usage(raw, "", "")
+def _all_it_tells(table: Quirks, shown_by: str) -> tuple[Any, ...]:
+    """What `table` makes of the usage object and the headers of one of our recordings."""
+    recording = json.loads((RECORDINGS / f"{shown_by}.json").read_text())
+    body = json.loads(recording["response_body"])
+    provider, raw = recording["provider"], body["usage"]
+    usage, cost = table.read(raw, provider, body["model"]), table.cost(raw)
+    told = table.read_headers(recording["response_headers"], provider, usage, cost)
+    return (*told, table.variant(raw))
+
+
+@pytest.mark.parametrize("row", QUIRKS, ids=lambda row: f"{type(row).__name__} at {row.shown_by}")
+def test_every_row_is_needed(row: Row) -> None:
+    without = Quirks(other for other in QUIRKS if other is not row)
+    assert _all_it_tells(without, row.shown_by) != _all_it_tells(TABLE, row.shown_by)
+    assert row.seen_at
+
+
+def test_rows_name_fields_of_usage() -> None:
+    fields = set(Usage.__struct_fields__)
+    named = {row.field for row in QUIRKS if isinstance(row, Place | Header)}
+    parts = {part for row in QUIRKS if isinstance(row, Surplus) for part in row.input_parts + row.output_parts}
+    assert named | parts <= fields | {REPORTED_COST}
+
+
+@pytest.mark.parametrize(
+    ("raw", "cost"),
+    [
+        ({"cost": 0.0076509169000000005}, "0.0076509169000000005"),
+        ({"cost": 1.2e-08}, "0.000000012"),
+        ({"cost": 3}, "3"),
+        ({"cost": 0}, "0"),
+        ({"cost": {"total_cost": 0.00504, "request_cost": 0.005}}, "0.00504"),
+        ({"cost_in_usd_ticks": 160708500}, "0.01607085"),
+        ({"cost_in_usd_ticks": 1}, "0.0000000001"),
+        ({"cost_in_usd_ticks": 0}, None),
+        ({"cost": None}, None),
+        ({"cost": True}, None),
+        ({"cost": -1}, None),
+        ({"cost": "free"}, None),
+        ({"cost": 2**60}, None),
+        ({"cost": {"total_cost": {}}}, None),
+    ],
+)
+def test_the_providers_own_cost_is_exact(raw: dict[str, Any], cost: str | None) -> None:
+    assert TABLE.cost(raw) == (None if cost is None else Decimal(cost))
+
+
+@pytest.mark.parametrize(
+    ("provider", "headers", "told"),
+    [
+        ("litellm-proxy", {"x-litellm-response-cost": "4.25e-05"}, (None, Decimal("0.0000425"))),
+        ("openai", {"x-litellm-response-cost": "4.25e-05"}, (None, None)),
+        ("my-litellm", {"x-litellm-response-cost": "None"}, (None, None)),
+        ("Fireworks", {"fireworks-cached-prompt-tokens": "75"}, (75, None)),
+        ("fireworks", {"fireworks-cached-prompt-tokens": "-75"}, (None, None)),
+        ("fireworks", {"fireworks-cached-prompt-tokens": "9" * 40}, (None, None)),
+    ],
+)
+def test_headers_tell_at_the_providers_that_send_them(
+    provider: str, headers: dict[str, str], told: tuple[int | None, Decimal | None]
+) -> None:
+    usage, cost = TABLE.read_headers(headers, provider, Usage(input_tokens=100), None)
     assert usage is not None
-    assert getattr(usage, field) == 7
+    assert (usage.cache_read_input_tokens, cost) == told
+
+
+def test_the_body_goes_before_a_header() -> None:
+    headers = {"x-litellm-response-cost": "4", "fireworks-cached-prompt-tokens": "75"}
+    usage = Usage(input_tokens=100, cache_read_input_tokens=3)
+    for provider in ("litellm", "fireworks"):
+        assert TABLE.read_headers(headers, provider, usage, Decimal(0)) == (usage, Decimal(0))
+
+
+def test_tools_that_are_counted_apart_are_not_counted_again() -> None:
+    raw = {
+        "prompt_tokens": 5,
+        "num_server_side_tools_used": 2,
+        "server_side_tool_usage_details": {"web_search_calls": 3},
+    }
+    usage = read_usage(raw, "xai", "grok")
+    assert usage is not None
+    assert (usage.web_search_requests, usage.tool_requests) == (3, 0)
 
 
 def test_more_cached_than_read_is_kept_and_clamped_when_it_is_charged() -> None:
@@ -100,10 +180,3 @@ def test_more_cached_than_read_is_kept_and_clamped_when_it_is_charged() -> None:
     assert usage is not None
     assert usage.cache_read_input_tokens == 161
     assert sum(disjoint_meters(usage).values()) == 24
-
-
-def test_every_row_says_where_it_was_seen() -> None:
-    assert all(rule.seen_at for rule in (*SURPLUS, *OVERRIDES))
-    fields = set(Usage.__struct_fields__)
-    assert set(COUNTS) <= fields
-    assert all(part in fields for rule in SURPLUS for part in rule.input_parts + rule.output_parts)
