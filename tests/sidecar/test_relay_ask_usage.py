@@ -305,14 +305,13 @@ def test_a_refusal_is_not_repaired_in_vain(tmp_path: Path, way: str) -> None:
             left.set()
             await gone.wait()
         if way == "unreachable":
-            rig_server.close()
+            listening[0].close()
         await peer.send(json_answer(b"{}", status="400 No"))
 
     async def test() -> None:
-        nonlocal rig_server
         route = ON + '\non_client_abort = "drain"'
         async with relaying(tmp_path, script, route=route, config="[limits]\nhalf_close_seconds = 0.01") as rig:
-            rig_server = rig.upstream._server
+            listening.append(rig.upstream._server)
             client = await rig.connect()
             await client.send(post(body=CHAT))
             if way == "gone":
@@ -329,7 +328,7 @@ def test_a_refusal_is_not_repaired_in_vain(tmp_path: Path, way: str) -> None:
             await rig.final()
             assert count == 1
 
-    rig_server: Any = None
+    listening: list[Any] = []
     left, gone = asyncio.Event(), asyncio.Event()
     run(test())
 
