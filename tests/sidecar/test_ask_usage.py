@@ -3,22 +3,17 @@
 import json
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.sidecar.config import parse_config
-from metering.sidecar.providers import PROVIDERS, Stops, find_provider
 from metering.sidecar.relay.ask_usage import ask, ask_in_body
 from metering.sidecar.relay.hidden_event import HELD_BYTES_MAX, EventFilter, HiddenEvent
 from metering.sidecar.relay.refusals import REFUSED_MAX, Refusals
-from metering.sidecar.relay.routes import RouteTable
 from tests.sidecar.rig import chunk, cut
 
-STATE = Path("/state")
 OPTIONS = b'"stream_options":{"include_usage":true}'
 
 ASKED = {
@@ -229,27 +224,6 @@ def test_chunks_are_written_anew_and_trailers_stay(sizes: list[int], trailers: b
         got, rest = got + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
     assert got == content.replace(HIDDEN[0], b"")
     assert rest == b"0\r\n" + trailers + b"\r\n"
-
-
-# ── which routes ask, and what is remembered ──────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("setting", "provider", "asks"),
-    [("off", "openai", False), ("auto", "openai", True), ("auto", "Azure_OpenAI", True), ("auto", "az.ai.openai", True),
-     ("auto", "mistral", False), ("auto", "ours", False), ("on", "mistral", True), ("on", "ours", True)],
-)  # fmt: skip
-def test_routes_that_ask(setting: str, provider: str, asks: bool) -> None:
-    route = f'[[route]]\npath = "/a"\nupstream = "http://a"\nprovider = "{provider}"\nask_usage = "{setting}"'
-    config = parse_config(route, STATE)
-    assert RouteTable(config.routes, config.keys).routes[0].asks is asks
-
-
-def test_each_line_about_a_provider_says_where_it_is_from() -> None:
-    for name, provider in PROVIDERS.items():
-        assert find_provider(name) is provider
-        assert bool(provider.stops_from) == (provider.stops is not Stops.UNKNOWN)
-        assert provider.asked_from or not provider.asked
 
 
 def test_refusals_are_bounded() -> None:

@@ -42,7 +42,8 @@ MISTAKES = {
     ROUTE.replace('"/openai"', '"/a/../b"'): "path must be a plain path",
     ROUTE.replace('"/openai"', '"/k"'): "is taken by keys",
     ROUTE + ROUTE: "two [[route]]s share path '/openai': keep one",
-    ROUTE + 'on_client_abort = "stop"': "on_client_abort must be 'cancel' or 'drain'",
+    ROUTE + 'on_client_abort = "stop"': "on_client_abort must be 'auto' or 'cancel' or 'drain'",
+    ROUTE + "ask_usage = true": "ask_usage must be 'off' or 'auto' or 'on', not True",
     ROUTE + "labels = { team = 1 }": "labels.team must be a non-empty string",
     ROUTE + 'trusted_headers = { team = "Host" }': "'Host' can't be used",
     ROUTE + 'trusted_headers = { team = "x team" }': "'x team' can't be used",
@@ -74,7 +75,7 @@ def test_defaults() -> None:
     assert config.limits == Limits()
     route = config.routes[0]
     assert (route.upstream.host, route.upstream.port, route.upstream.tls) == ("api.openai.com", 443, True)
-    assert route.on_client_abort == "cancel"
+    assert (route.on_client_abort, route.ask_usage) == ("auto", "off")
 
 
 def test_everything_said() -> None:
@@ -126,7 +127,7 @@ def test_the_example_is_right_and_says_the_defaults() -> None:
     assert len(config.routes) > 1
     commented = example.read_text()
     for name in (*Limits.__struct_fields__, "listen", "admin", "workers", "drain_seconds", "durability", "on_full",
-                 "on_client_abort", "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
+                 "on_client_abort", "ask_usage", "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
         assert f"{name} =" in commented
 
 

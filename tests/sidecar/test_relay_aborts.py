@@ -66,7 +66,9 @@ def test_silent_departure_before_the_answer_cancels_the_upstream(tmp_path: Path)
         cancelled.append((await peer.read_rest())[1])
 
     async def test() -> None:
-        async with relaying(tmp_path, script, config="[limits]\nhalf_close_seconds = 0.05") as rig:
+        async with relaying(
+            tmp_path, script, config="[limits]\nhalf_close_seconds = 0.05", route='on_client_abort = "cancel"'
+        ) as rig:
             peer = await rig.connect()
             await peer.send(post())
             await asyncio.sleep(0.02)
@@ -75,6 +77,56 @@ def test_silent_departure_before_the_answer_cancels_the_upstream(tmp_path: Path)
             assert (event.outcome, event.usage_source) == (Outcome.ABORTED, UsageSource.UNKNOWN)
             await until(lambda: cancelled)
 
+    run(test())
+
+
+STREAMED = b'{"model":"m","stream":true}'
+CASES = [
+    # provider, path, body, whether it had an answer's head when its client left; whether it is read on
+    ("openai", "chat/completions", STREAMED, True, False),
+    ("openai", "chat/completions", STREAMED, False, False),
+    ("openai", "chat/completions", b"{}", False, True),
+    ("openai", "embeddings", b"{}", False, True),
+    ("openai", "files", b"{}", False, False),  # nothing of it is read
+    ("groq", "chat/completions", STREAMED, True, True),
+    ("groq", "chat/completions", STREAMED, False, True),
+    ("groq", "chat/completions", b"{}", False, True),
+    ("vllm", "chat/completions", b"{}", False, False),
+    ("vllm", "chat/completions", STREAMED, True, False),
+    ("ours", "chat/completions", b"{}", False, False),
+]
+
+
+@pytest.mark.parametrize(("provider", "path", "body", "began", "drained"), CASES)
+def test_auto_reads_on_where_leaving_saves_nothing(
+    tmp_path: Path, provider: str, path: str, body: bytes, began: bool, drained: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(*(STREAM[:2] if began else []))
+        arrived.set()
+        await gone.wait()
+        await peer.send(*STREAM[2 if began else 0 :])
+
+    def routes(port: int) -> str:
+        return f'[[route]]\npath = "/openai"\nupstream = "http://localhost:{port}"\nprovider = "{provider}"\n'
+
+    async def test() -> None:
+        async with relaying(tmp_path, script, routes=routes) as rig:
+            peer = await rig.connect()
+            await peer.send(post(f"/openai/v1/{path}", body))
+            await arrived.wait()
+            if began:
+                await peer.read_head()
+            peer.reset()
+            await until(lambda: not rig.relay.count().client_connections)
+            assert rig.relay.count().calls_in_flight == drained
+            gone.set()
+            event = await rig.final()
+            assert event.outcome is Outcome.ABORTED
+            assert (event.usage_source is UsageSource.REPORTED) == drained
+
+    arrived, gone = asyncio.Event(), asyncio.Event()
     run(test())
 
 
