@@ -76,8 +76,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     dial_seconds: float = 10
     silence_seconds: float = 600  # an upstream that sends nothing; a model may think for minutes
     ask_body_bytes: int = 1024 * KIB  # of a request that is held to ask for usage in it; larger ones go as they come
+    sign_body_bytes: int = 25 * KIB**2  # of a request that is held to sign it; larger ones are refused
     abort_drain_bytes: int = 32 * KIB**2
     abort_drain_seconds: float = 120
+
+
+class Signing(msgspec.Struct, frozen=True):
+    """Requests of a route are signed anew with the sidecar's own AWS identity."""
+
+    service: str
+    region: str
+    profile: str | None  # of the AWS configuration; None: what botocore finds
 
 
 class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +102,7 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
     trusted_headers: dict[str, str] = {}
     on_client_abort: OnAbort = "auto"
     ask_usage: AskUsage = "off"
+    sign: Signing | None = None
     ca_file: Path | None = None
 
 
@@ -246,6 +256,7 @@ def _route(table: Table) -> RouteConfig:
         labels=table.texts("labels"),
         trusted_headers=_trusted_headers(table),
         on_client_abort=cast("OnAbort", table.choice("on_client_abort", ("auto", "cancel", "drain"), "auto")),
+        sign=_signing(table),
         ask_usage=cast("AskUsage", table.choice("ask_usage", ("off", "auto", "on"), "off")),
         ca_file=Path(ca_file).expanduser() if ca_file else None,
     )
@@ -253,6 +264,15 @@ def _route(table: Table) -> RouteConfig:
         raise table.error("ca_file", f"{str(route.ca_file)!r} is not a file")
     table.refuse_others()
     return route
+
+
+def _signing(table: Table) -> Signing | None:
+    if table.choice("sign", ("off", "aws"), "off") == "off":
+        return None
+    region = table.text("sign_region") or table.text("region")
+    if region is None:
+        raise ConfigError(f"{table.where} has no region, which is part of an AWS signature: set region or sign_region")
+    return Signing(table.text("sign_service", "bedrock") or "", region, table.text("sign_profile"))
 
 
 def _required(table: Table, name: str, example: str) -> str:

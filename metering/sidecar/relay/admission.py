@@ -22,8 +22,8 @@ class Admitted:
     """What was decided about a head. Kept by the connection, for the next head is mostly the same: see `recurring`."""
 
     __slots__ = (
-        "_values", "attempt", "attribution", "body_length", "changes", "head", "keep_alive", "operation", "recurring",
-        "route", "trace_id", "upstream_head",
+        "_values", "asks", "attempt", "attribution", "body_length", "changes", "head", "keep_alive", "operation",
+        "recurring", "route", "trace_id", "upstream_head",
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +38,8 @@ class Admitted:
         self.trace_id = head.trace_id
         self.keep_alive = head.keep_alive
         self.body_length = head.body_length
-        self.changes = route.asks and _can_ask(head, operation)
+        self.asks = route.asks and _can_ask(head, operation)
+        self.changes = self.asks or route.config.sign is not None
         self.recurring: Recurring | None = None
         self._values: list[bytes] = []
 

@@ -63,8 +63,8 @@ def _read(body: bytes) -> _Body | None:
         return None
 
 
-def ask(head: bytes, wire: bytes, content: bytes, *, chunked: bool) -> bytes | None:
-    """A whole request that asks for usage; None if it is to stay as it is.
+def ask(head: bytes, wire: bytes, content: bytes, *, chunked: bool) -> tuple[bytes, bytes] | None:
+    """Head and body of a whole request that asks for usage; None if the request is to stay as it is.
 
     `wire` is the body as it came, `content` the same without chunks. A compressed answer can't be cut, so none is
     accepted.
@@ -76,5 +76,5 @@ def ask(head: bytes, wire: bytes, content: bytes, *, chunked: bool) -> bytes | N
         return None
     head = _ACCEPTED.sub(rb"\1identity", head)
     if chunked:
-        return b"%s%x\r\n%s%s" % (head, len(body), body, _LAST_CHUNK)
-    return _LENGTH.sub(rb"\g<1>%d" % len(body), head) + body
+        return head, b"%x\r\n%s%s" % (len(body), body, _LAST_CHUNK)
+    return _LENGTH.sub(rb"\g<1>%d" % len(body), head), body

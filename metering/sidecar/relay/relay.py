@@ -1,6 +1,8 @@
 """What all connections of one worker share, and the sweep that bounds their waiting."""
 
 import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metering.sidecar.call_counts import CallCounts
@@ -11,11 +13,12 @@ from metering.sidecar.relay.downstream import Downstream
 from metering.sidecar.relay.journal import Journal
 from metering.sidecar.relay.pool import Pool
 from metering.sidecar.relay.refusals import Refusals
-from metering.sidecar.relay.routes import Destination
+from metering.sidecar.relay.routes import Destination, Route
 from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
 if TYPE_CHECKING:
+    from metering.sidecar.relay.aws_signing import Signer
     from metering.sidecar.relay.exchange import Exchange
 
 SWEEP_SECONDS = 1.0
@@ -37,6 +40,7 @@ class Relay:
         self.admission = Admission(config)
         self.refusals = Refusals()
         self.draining = False
+        self.signers = _open_signers(self.admission.table.routes)
         self._spool = spool
         self._clients: set[Downstream] = set()
         self._detached: dict[Exchange, int] = {}  # calls read on after their client left → sweeps since
@@ -124,3 +128,14 @@ class Relay:
         for pool in self.pools.values():
             pool.close()
         await asyncio.sleep(0)  # the last writes leave
+
+
+def _open_signers(routes: Sequence[Route]) -> "dict[Route, Signer]":
+    """What signs, by route. botocore takes memory and time to import, and few workers need it."""
+    signed = [(route, route.config.sign) for route in routes if route.config.sign]
+    if not signed:
+        return {}
+    from metering.sidecar.relay.aws_signing import THREADS, Signer  # noqa: PLC0415
+
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sign")
+    return {route: Signer(signing, route.config.upstream, threads) for route, signing in signed}

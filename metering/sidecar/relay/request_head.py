@@ -18,6 +18,7 @@ from metering.sidecar.relay.recurring import LENGTH_DIGITS_MAX
 BLANK_LINE = b"\r\n\r\n"
 _HOST = re.compile(rb"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?")
 _TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*", re.IGNORECASE)
 # Never forwarded: they speak about this connection, or to us.
 _DROPPED = (rb"connection", rb"keep-alive", rb"proxy-[a-z-]+", rb"te", rb"upgrade", rb"x-metering-[^:]*")
 _READ = (rb"host", rb"content-length", rb"transfer-encoding", rb"expect", rb"traceparent", rb"x-stainless-retry-count")
@@ -213,6 +214,11 @@ def _without(head: bytes, names: Collection[bytes]) -> bytes:
     lines = head[:-4].split(b"\r\n")
     kept = [line for line in lines[1:] if line.partition(b":")[0].lower() not in names]
     return b"\r\n".join((lines[0], *kept)) + BLANK_LINE
+
+
+def with_length(head: bytes, length: int) -> bytes:
+    """The head of a chunked request, for its content in one piece."""
+    return _CHUNKED.sub(b"\r\nContent-Length: %d" % length, head)
 
 
 def read_trace_id(traceparent: bytes) -> str | None:

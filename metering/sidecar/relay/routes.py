@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from metering.core.dialects import Operation
@@ -49,6 +50,8 @@ class Route:
         self.prefix = (config.path or "").encode()
         self.base_path = config.upstream.base_path.encode()
         self.host_line = b"\r\nHost: " + config.upstream.authority.encode()
+        if config.sign is not None and find_spec("botocore") is None:
+            raise ConfigError(f"route {self.name}: sign = \"aws\" needs botocore: pip install 'metering[aws]'")
         provider = find_provider(config.provider)
         self.asks = config.ask_usage == "on" or (config.ask_usage == "auto" and provider.asked)
         self._drains_all = config.on_client_abort == "drain"
