@@ -52,8 +52,8 @@ def open_stage(
     providers = sorted({recorded.provider for recorded in by_prefix.values()})
     opened: list[Stage] = []
     ready = threading.Event()
-    loop = uvloop.new_event_loop()
     done = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     async def script(peer: Peer) -> None:
         while True:
@@ -71,19 +71,21 @@ def open_stage(
 
     async def serve() -> None:
         async with relaying(folder, script, routes=routes, limit=2**20) as rig:
+            loops.append(asyncio.get_running_loop())
             opened.append(Stage(rig.upstream.port, rig.port, rig.spool_dir))
             ready.set()
             await done.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread = threading.Thread(target=lambda: uvloop.run(serve()), daemon=True)
     thread.start()
     try:
         assert ready.wait(SECONDS_MAX), "the stage did not open"
         yield opened[0]
     finally:
-        loop.call_soon_threadsafe(done.set)
+        for loop in loops:
+            loop.call_soon_threadsafe(done.set)
         thread.join(SECONDS_MAX)
-        loop.close()
+    assert not thread.is_alive(), "the stage did not close"
 
 
 def write_answer(recorded: Recorded, body: bytes, *, head_only: bool = False) -> list[bytes]:
