@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from metering.core.event import UsageEvent, started_at
+from metering.core.money import plain
 from metering.core.period import SLOT, Period
 from metering.core.slot import DIMENSION_FIELDS, QUANTITY_FIELDS, CountedEvent, Dimension
 from metering.core.usage import Meter
@@ -229,4 +230,7 @@ def events_in_slot(slot_at: datetime, dimension: Dimension, after: UUID | None) 
 def _counted_event(row: RowMapping) -> CountedEvent:
     quantities = {meter: row[name] for meter, name in zip(Meter, QUANTITY_FIELDS, strict=True) if row[name]}
     fields = {name: row[name] for name in CountedEvent.__struct_fields__ if name != "quantities"}
-    return CountedEvent(**fields | {"quantities": quantities, "tags": row["tags"] or {}})
+    # Postgres pads to 18 decimals.
+    reported_cost = None if row["reported_cost"] is None else plain(row["reported_cost"])
+    fields |= {"quantities": quantities, "tags": row["tags"] or {}, "reported_cost": reported_cost}
+    return CountedEvent(**fields)

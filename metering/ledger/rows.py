@@ -77,7 +77,7 @@ Response = tuple[str, str]  # provider and response id, as Postgres holds them
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One event, ready to be copied. `repeat_line` is stored instead where `response` was counted with another event."""
+    """One event, ready to be copied; as `repeat_line` where `response` was counted with another call."""
 
     ordinal: int  # its place in the batch
     event_id: UUID
@@ -107,9 +107,21 @@ def encode_all(records: Sequence[tuple[UsageEvent, bytes]]) -> tuple[list[Row], 
 
 def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
     """`event` as a row. `ValueError` or `OverflowError` if its id holds no time that a calendar has."""
-    started_at, usage, attribution = event.started_at, event.usage, event.attribution
+    started_at = event.started_at
     if started_at.year > YEAR_MAX:
         raise ValueError(f"{event.event_id} begins in the year {started_at.year}: no partition reaches there")
+    line = _line(ordinal, event, started_at, digest)
+    if not (event.once and event.response_id and event.usage):
+        return Row(ordinal, event.event_id, started_at, line)
+    response = (_storable(event.provider_name), _storable(_cut(event.response_id, LONG_NAME_BYTES_MAX)))
+    # What the provider said stays, and counts nothing.
+    nothing = {"usage": None, "usage_source": UsageSource.NONE, "estimator": None, "reported_cost": None}
+    repeat_line = _line(ordinal, msgspec.structs.replace(event, **nothing), started_at, digest)
+    return Row(ordinal, event.event_id, started_at, line, response, event.part_of or event.event_id, repeat_line)
+
+
+def _line(ordinal: int, event: UsageEvent, started_at: datetime, digest: bytes) -> str:
+    usage, attribution = event.usage, event.attribution
     values = (
         str(ordinal),
         str(event.event_id),
@@ -151,18 +163,7 @@ def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
         else "\t".join([NULL if value is None else str(value) for value in msgspec.structs.astuple(usage)]),
         _quantities(event),
     )
-    line = "\t".join(values)
-    if not (event.once and event.response_id and usage):
-        return Row(ordinal, event.event_id, started_at, line)
-    response = (_storable(event.provider_name), _storable(_cut(event.response_id, LONG_NAME_BYTES_MAX)))
-    told_by = event.part_of or event.event_id
-    return Row(ordinal, event.event_id, started_at, line, response, told_by, encode(ordinal, _repeat(event), digest).line)
-
-
-def _repeat(event: UsageEvent) -> UsageEvent:
-    """`event` where another one counts its usage: what the provider said stays, and counts nothing."""
-    nothing = {"usage": None, "usage_source": UsageSource.NONE, "estimator": None, "reported_cost": None}
-    return msgspec.structs.replace(event, **nothing)
+    return "\t".join(values)
 
 
 def copy_text(batch_id: int, rows: Sequence[Row]) -> bytes:

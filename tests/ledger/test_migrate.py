@@ -122,9 +122,8 @@ def test_a_filled_ledger_is_upgraded_and_goes_on(empty: Engine, empty_database_u
     with transaction(empty) as connection:
         totals = slot_totals(connection, OCTOBER, [])
         (price,) = load_book(connection).prices
-    assert [(total.calls, total.quantities.get(Meter.INPUT), total.quantities.get(Meter.IMAGE)) for total in totals] == [
-        (3, 107, 2)
-    ]
+    (total,) = totals
+    assert (total.calls, total.quantities[Meter.INPUT], total.quantities[Meter.IMAGE]) == (3, 107, 2)
     assert (price.price_id, price.variant) == ("p", None)
     assert all(check.holds for check in run_checks(empty))
     # A partition from before is like one made now: nothing of the old rules stays on it.

@@ -96,9 +96,9 @@ def test_only_the_same_response_of_the_same_provider_is_the_same(engine: Engine)
     silent = [a_poll(30, "resp_3", usage=None), a_poll(31, "resp_3")]
     ship(engine, told)
     ship(engine, [*untold, *silent])
-    expected = {event.event_id: 100 + number for number, event in enumerate(told, 1)}
-    expected |= dict.fromkeys((event.event_id for event in untold), None)
-    assert input_tokens(engine) == expected | {silent[0].event_id: None, silent[1].event_id: 131}
+    expected: dict[UUID, int | None] = {event.event_id: 100 + number for number, event in enumerate(told, 1)}
+    expected |= {untold[0].event_id: None, untold[1].event_id: None, silent[0].event_id: None, silent[1].event_id: 131}
+    assert input_tokens(engine) == expected
 
 
 def test_what_other_models_took_counts_where_their_call_does(engine: Engine) -> None:
@@ -136,7 +136,8 @@ def test_a_record_set_aside_does_not_hold_a_response(engine: Engine) -> None:
 def test_many_shippers_at_once_count_each_response_once(engine: Engine, seed: int) -> None:
     """Polls among ordinary calls, some of them brought by two ways, by four shippers in their own orders."""
     chance = random.Random(seed)
-    polls = [a_poll(number, f"resp_{chance.randrange(40)}", begun_at=NOON + timedelta(hours=6)) for number in range(200)]
+    later = NOON + timedelta(hours=6)
+    polls = [a_poll(number, f"resp_{chance.randrange(40)}", begun_at=later) for number in range(200)]
     plain = some_events(100)
     shares: list[list[UsageEvent]] = [[] for _ in range(4)]
     for event in [*polls, *plain]:
