@@ -9,11 +9,12 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from metering.cli.tables import cell, new_table, print_table
+from metering.cli.tables import new_table, print_table
 from metering.core.cells import escape_cell
 from metering.core.document import Values, charge_values, line_values, money_text, price_values, time_text
-from metering.core.slot import CountedEvent, Dimension
-from metering.jobs.explain import ExplainedCharge, ExplainedGroup, Explanation
+from metering.core.slot import Dimension
+from metering.core.units import amount_text, quantity_text
+from metering.jobs.explain import ExplainedCharge, ExplainedEvent, ExplainedGroup, Explanation
 
 CSV_COLUMNS = (
     *("line_id", "line", "charge_period_start", "charge_period_end", "provider_name", "model", "meter"),
@@ -75,22 +76,24 @@ def _add_group(table: Table, group: ExplainedGroup) -> None:
     table.add_row(Text(what, style="bold"), Text(_calls(group.calls)), Text(), Text(), Text(whose, style="bold"))
     for charge in group.charges:
         table.add_row(*_charge_cells(charge))
-    for event in group.events:
-        name, used = Text(f"  {event.event_id}", style="dim"), Text(_used(event), style="dim")
-        table.add_row(name, Text(), Text(), Text(), used)
+    for explained in group.events:
+        name, used = Text(f"  {explained.event.event_id}", style="dim"), Text(_used(explained), style="dim")
+        table.add_row(name, Text(), Text(), Text(money_text(explained.cost) or "", style="dim"), used)
     if group.events and not group.all_events:
         table.add_row(Text("  … older events: --events N shows more", style="dim"))
 
 
 def _charge_cells(explained: ExplainedCharge) -> list[Text]:
     charge, price = explained.charge, explained.charge.price
-    what = [Text(f"  {charge.meter}"), cell(charge.consumed_quantity)]
+    what = [Text(f"  {charge.meter}"), Text(amount_text(charge.meter, charge.consumed_quantity))]
+    if price is None and not charge.unpriced:
+        return [*what, Text("the provider does not bill these"), Text()]
     if price is None:
         return [*what, Text("no price", style="red"), Text("not charged", style="red")]
     since = f"from {_minute(price.effective_from)}" if price.effective_from else "since ever"
     until = f"to {_minute(price.effective_to)}" if price.effective_to else "until further notice"
     over = "".join(f"; {meter} has no price of its own" for meter in explained.fell_back_over[:1])
-    unit, noun = price.pricing_unit.split()
+    unit, _, noun = price.pricing_unit.partition(" ")
     version = explained.price_version or ""
     source = version if version.startswith(price.source) else f"{version} ({price.source})"
     return [
@@ -101,10 +104,18 @@ def _charge_cells(explained: ExplainedCharge) -> list[Text]:
     ]
 
 
-def _used(event: CountedEvent) -> str:
-    """When an event began, and what of it was counted."""
-    quantities = ", ".join(f"{quantity:,} {meter}" for meter, quantity in event.quantities.items())
-    return f"{event.started_at:%Y-%m-%d %H:%M:%S} UTC: {quantities or 'nothing'}"
+def _used(explained: ExplainedEvent) -> str:
+    """When an event began, what of it was counted, and what else is known of it."""
+    event = explained.event
+    quantities = ", ".join(quantity_text(meter, quantity) for meter, quantity in event.quantities.items())
+    told = [f"{event.started_at:%Y-%m-%d %H:%M:%S} UTC: {quantities or 'nothing'}"]
+    if event.estimator:
+        told.append(f"estimated by {event.estimator}")
+    if event.reported_cost is not None:
+        told.append(f"the provider says {event.reported_cost:f} USD")
+    if event.part_of:
+        told.append(f"part of {event.part_of}")
+    return "; ".join(told)
 
 
 def _minute(at: datetime) -> str:
@@ -123,6 +134,8 @@ def _told(dimension: Dimension) -> Iterator[str]:
     yield dimension.operation_name
     if dimension.service_tier:
         yield f"tier {dimension.service_tier}"
+    if dimension.variant:
+        yield f"variant {dimension.variant}"
     if dimension.context_band:
         yield f"over {dimension.context_band:,} input tokens"
     yield f"usage {dimension.usage_source}"
@@ -150,8 +163,11 @@ def _charge_values(explained: ExplainedCharge) -> Values:
     }
 
 
-def _event_values(event: CountedEvent) -> Values:
+def _event_values(explained: ExplainedEvent) -> Values:
+    event = explained.event
     values = msgspec.structs.asdict(event)
+    values |= {"cost": money_text(explained.cost), "currency": explained.currency}
+    values["reported_cost"] = money_text(event.reported_cost)  # USD
     values["quantities"] = {meter.value: quantity for meter, quantity in event.quantities.items()}
     values["started_at"] = time_text(event.started_at)
     values["ended_at"] = event.ended_at and time_text(event.ended_at)

@@ -1,5 +1,6 @@
 """A statement as a table for a terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
@@ -8,7 +9,8 @@ from rich.text import Text
 
 from metering.cli.tables import cell, new_table, print_table
 from metering.core.statement import Amount, Line, LineStatus, Statement, Total
-from metering.core.usage import Meter
+from metering.core.units import amount_text, meter_title, quantity_text
+from metering.core.usage import TOKEN_METERS, Meter
 
 
 def print_statement(statement: Statement) -> None:
@@ -18,7 +20,7 @@ def print_statement(statement: Statement) -> None:
     span = f"{period.start_at:%Y-%m-%d %H:%M} to {period.end_at:%Y-%m-%d %H:%M} UTC"
     table = new_table(f"Statement {period.name} by {statement.by}, {span}")
     table.add_column(statement.by.value)
-    for title in ("calls", "unknown", *(meter.value.replace("_", " ") for meter in meters), "tokens", "estimated"):
+    for title in ("calls", "unknown", *(meter_title(meter) for meter in meters), "tokens", "estimated"):
         table.add_column(title, justify="right")
     for title in ("cost", "at list price"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -27,13 +29,13 @@ def print_statement(statement: Statement) -> None:
     table.add_section()
     total = statement.total
     counts = [cell(total.calls), cell(total.unknown_calls or None)]
-    counts += [cell(total.quantities.get(meter)) for meter in meters]
-    counts += [cell(total.tokens), Text(_percent(total.estimated_tokens, total.estimated_share))]
+    counts += [_amount(meter, total.quantities.get(meter)) for meter in meters]
+    counts += [cell(total.tokens), _estimated(total)]
     for amount in total.amounts or (None,):
         table.add_row(Text("total"), *counts, *_amounts(amount), style="bold")
         counts = [Text()] * len(counts)
     print_table(table)
-    for note in _notes(total):
+    for note in _notes(statement):
         typer.echo(note)
 
 
@@ -43,9 +45,9 @@ def _line(line: Line, meters: Sequence[Meter]) -> list[Text]:
         Text(f"{line.name} (unpriced)" if unpriced else line.name),
         cell(line.calls),
         cell(line.unknown_calls or None),
-        *(cell(line.quantities.get(meter)) for meter in meters),
+        *(_amount(meter, line.quantities.get(meter)) for meter in meters),
         cell(line.tokens),
-        Text(_percent(line.estimated_tokens, line.estimated_share)),
+        _estimated(line),
         Text(_money(line.cost, line.currency)),
         Text(_money(line.list_cost, line.currency)),
     ]
@@ -61,14 +63,27 @@ def _money(amount: Decimal | None, currency: str | None) -> str:
     return "" if amount is None else f"{amount:,f} {currency}"
 
 
-def _percent(part: int, share: Decimal | None) -> str:
-    return f"{share:.2%}" if part and share is not None else ""
+def _amount(meter: Meter, quantity: int | None) -> Text:
+    return Text() if quantity is None else Text(amount_text(meter, quantity))
 
 
-def _notes(total: Total) -> Iterator[str]:
+def _estimated(of: Line | Total) -> Text:
+    """The share of the tokens; where there are none, how many calls."""
+    if of.estimated_tokens and of.estimated_share is not None:
+        return Text(f"{of.estimated_share:.2%}")
+    return Text(f"{of.estimated_calls:,} call{'s' * (of.estimated_calls != 1)}" if of.estimated_calls else "")
+
+
+def _notes(statement: Statement) -> Iterator[str]:
     """What the total does not say by itself."""
+    total = statement.total
+    things = Counter[Meter]()
+    for line in statement.lines:
+        things.update({meter: n for meter, n in line.unpriced_quantities.items() if meter not in TOKEN_METERS})
     if total.unpriced_tokens:
         yield f"not in the cost: {total.unpriced_tokens:,} tokens without a price"
+    if things:
+        yield f"not in the cost: {', '.join(quantity_text(meter, n) for meter, n in things.items())} without a price"
     if total.unknown_calls:
         yield f"not in the cost: the unknown usage of {total.unknown_calls:,} call{'s' * (total.unknown_calls != 1)}"
     if total.unallocated_tokens:

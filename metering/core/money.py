@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 PRICE_SCALE = 12
 COST_SCALE = 18
+_COST_UNIT = Decimal(1).scaleb(-COST_SCALE)
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000  # what is sold by time is metered in milliseconds
 # 38 digits is what NUMERIC(38, 18) and Polars' Decimal hold; the product of a 20-digit quantity and a
 # 12-decimal price is exact inside 60, so nothing is lost before the one rounding.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
@@ -81,11 +83,15 @@ def round_share(part: int, whole: int) -> Decimal | None:
 def cost(quantity: int, unit_price: Decimal, unit_quantity: int) -> Decimal:
     """What `quantity` costs at `unit_price` per `unit_quantity`, exact to 18 decimals.
 
-    Unit quantities are powers of ten, so the division only moves the point.
+    Unit quantities are powers of ten, so the division only moves the point; or an hour or a minute in milliseconds,
+    where a third of a cent may come out: that is rounded to 18 decimals.
     """
     if type(quantity) is not int or quantity < 0:
         raise ValueError(f"a quantity is a non-negative int, not {quantity!r}")
-    return EXACT.divide(EXACT.multiply(Decimal(quantity), unit_price), Decimal(unit_quantity))
+    whole = EXACT.multiply(Decimal(quantity), unit_price)
+    if unit_quantity in (HOUR_MS, MINUTE_MS):
+        return plain(ROUNDING.divide(whole, Decimal(unit_quantity)).quantize(_COST_UNIT, context=ROUNDING))
+    return EXACT.divide(whole, Decimal(unit_quantity))
 
 
 def add(amounts: Iterable[Decimal]) -> Decimal:

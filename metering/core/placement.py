@@ -12,6 +12,7 @@ from metering.core.period import Period
 from metering.core.rating import Charge
 from metering.core.slot import Dimension, SlotTotal
 from metering.core.teams import TeamDirectory
+from metering.core.usage import UNBILLED_METERS
 from metering.errors import InputError
 
 UNALLOCATED = "unallocated"
@@ -77,10 +78,14 @@ def place(
     """Put every charge on one line, and the calls of every total on one line.
 
     Calls stand where their tokens are, on the priced line first. Calls without any charge stand on the first line
-    of their name, so that they don't tear it in two.
+    of their name, so that they don't tear it in two. What the provider does not bill stands where the calls do.
     """
     placed: dict[tuple[int, datetime], dict[LineKey, list[Charge]]] = defaultdict(lambda: defaultdict(list))
+    unbilled: dict[tuple[int, datetime], list[Charge]] = defaultdict(list)
     for charge in charges:
+        if charge.meter in UNBILLED_METERS:
+            unbilled[charge.dimension.dimension_id, charge.charge_period_start].append(charge)
+            continue
         key = _key(charge.dimension, charge.charge_period_start, by, directory, charge)
         placed[charge.dimension.dimension_id, charge.charge_period_start][key].append(charge)
     keys = {key for of_total in placed.values() for key in of_total}
@@ -93,7 +98,8 @@ def place(
             of_total = {first.get((bare.name, bare.unallocated), bare): []}
         home = min(of_total)
         for key in sorted(of_total):
-            yield Placed(key, total, of_total[key], counts_calls=key == home)
+            free = unbilled.get((total.dimension.dimension_id, start_at), []) if key == home else []
+            yield Placed(key, total, [*of_total[key], *free], counts_calls=key == home)
 
 
 def line_id(period: Period, by: By, key: LineKey) -> str:
@@ -105,7 +111,7 @@ def _key(dimension: Dimension, at: datetime, by: By, directory: TeamDirectory, c
     name = _name(dimension, by, directory, at)
     owned = by in OWNERS
     return LineKey(
-        unpriced=charge is not None and charge.price is None,
+        unpriced=charge is not None and charge.unpriced,
         unallocated=owned and name is None,
         name=(UNALLOCATED if owned else NOT_REPORTED) if name is None else name,
         currency=(charge and charge.currency) or "",

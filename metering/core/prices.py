@@ -3,7 +3,7 @@
 The rule, in order:
 
 1. the meter's own price, else the price of the meter it falls back on (`FALLBACKS`);
-2. a price that names the call's tier beats one that doesn't; the same for the region, and for the variant;
+2. a price that names the call's variant beats one that doesn't; then the same for the tier, then for the region;
 3. contracted beats list; the operator's own row beats a published one;
 4. the earlier model match, then the highest context threshold the call is over, then hours of the day.
 
@@ -221,9 +221,9 @@ def _in_order(rows: list[SkuPrice], key: PriceKey, meter: Meter) -> list[tuple[S
 
 def _rank_of(row: SkuPrice, key: PriceKey) -> tuple[object, ...]:
     return (
+        row.variant is None,
         standard_tier(row.service_tier) is None,
         row.region is None,
-        row.variant is None,
         row.kind is PriceKind.LIST,
         row.layer is Layer.PUBLISHED,
         row.provider_name != key.provider_name,  # under the provider's other name

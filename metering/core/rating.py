@@ -5,19 +5,20 @@ no cost, and a problem that says what is missing.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
-from metering.core.money import cost
+from metering.core.money import add, cost, plain
 from metering.core.period import Period
 from metering.core.prices import PriceBook, PriceKey, Resolution
 from metering.core.sku_price import SkuPrice
 from metering.core.slot import Dimension, SlotTotal
-from metering.core.usage import Meter
+from metering.core.units import quantity_text
+from metering.core.usage import UNBILLED_METERS, Meter
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,11 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     contracted_unit_price: Decimal | None = None
     contracted_cost: Decimal | None = None
     approximate: bool = False  # a threshold off the context ladder may or may not apply
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether a price is missing: not where the provider bills nothing."""
+        return self.price is None and self.meter not in UNBILLED_METERS
 
     @property
     def billed_cost(self) -> Decimal | None:
@@ -81,7 +87,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """What is wrong and what to do."""
-        what = f"{self.quantity:,} {self.meter} of {self.provider_name}/{self.model or 'unknown model'}"
+        what = f"{quantity_text(self.meter, self.quantity)} of {self.provider_name}/{self.model or 'unknown model'}"
         if self.kind is ProblemKind.UNPRICED:
             return f"no price for {what}: add it to your price file and run `metering prices import FILE`"
         return f"the price of {what} depends on a context threshold that rollups can't decide: the lower rate was taken"
@@ -104,8 +110,8 @@ def rate(
 ) -> tuple[list[Charge], list[Problem]]:
     """Price every meter of every total once. `boundaries` are the instants the totals were cut at, sorted.
 
-    Nothing is dropped: a quantity without a price is a charge without a cost. A request count is a
-    charge only where somebody sells requests.
+    Nothing is dropped: a quantity without a price is a charge without a cost, and so is what the provider does not
+    bill. A request count is a charge only where somebody sells requests.
     """
     charges: list[Charge] = []
     for total in totals:
@@ -119,6 +125,16 @@ def rate(
                 if found.price or meter is not Meter.REQUEST:
                     charges.append(_charge(total.dimension, meter, quantity, found, (start_at, end_at)))
     return charges, _problems(charges)
+
+
+def event_cost(quantities: Mapping[Meter, int], charges: Iterable[Charge]) -> Decimal | None:
+    """What one call's `quantities` cost at the prices of the `charges` it is counted in; `None` if none has a price."""
+    costs = [
+        cost(quantities[charge.meter], charge.price.unit_price, charge.price.unit_quantity)
+        for charge in charges
+        if charge.price and charge.meter in quantities
+    ]
+    return plain(add(costs)) if costs else None
 
 
 def _charge(
@@ -152,8 +168,8 @@ def _per(listed: SkuPrice | None, price: SkuPrice | None) -> Decimal | None:
 def _problems(charges: Iterable[Charge]) -> list[Problem]:
     quantities: dict[tuple[ProblemKind, str, str | None, Meter], int] = {}
     for charge in charges:
-        if charge.price is None or charge.approximate:
-            kind = ProblemKind.UNPRICED if charge.price is None else ProblemKind.APPROXIMATE
+        if charge.unpriced or charge.approximate:
+            kind = ProblemKind.UNPRICED if charge.unpriced else ProblemKind.APPROXIMATE
             key = (kind, charge.dimension.provider_name, charge.dimension.model, charge.meter)
             quantities[key] = quantities.get(key, 0) + charge.consumed_quantity
     return [

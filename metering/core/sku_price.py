@@ -9,9 +9,10 @@ from enum import StrEnum
 import msgspec
 
 from metering.core.model_match import Match, folded
-from metering.core.money import PRICE_SCALE, to_text
+from metering.core.money import HOUR_MS, MINUTE_MS, PRICE_SCALE, to_text
 from metering.core.period import on_slot
-from metering.core.usage import TOKEN_METERS, Meter
+from metering.core.units import DURATIONS, pricing_unit
+from metering.core.usage import UNBILLED_METERS, Meter
 from metering.errors import InputError
 
 _AMOUNT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,12})?")
@@ -88,8 +89,8 @@ class SkuPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pricing_unit(self) -> str:
-        """FOCUS PricingUnit: `1000000 Tokens`."""
-        return f"{self.unit_quantity} {'Tokens' if self.meter in TOKEN_METERS else 'Requests'}"
+        """FOCUS PricingUnit: `1000000 Tokens`, `1 Hour`."""
+        return pricing_unit(self.meter, self.unit_quantity)
 
     def applies_at(self, at: datetime) -> bool:
         """Whether this is a price at `at` (aware)."""
@@ -154,13 +155,21 @@ def _refusal(price: SkuPrice) -> str | None:
         return "a price needs a provider and a model"
     if type(price.unit_price) is not Decimal or not _AMOUNT.fullmatch(to_text(price.unit_price)):
         return f"{price.unit_price} is not a price of at most {PRICE_SCALE} decimals"
-    if price.unit_quantity < 1 or price.unit_quantity != 10 ** (len(str(price.unit_quantity)) - 1):
-        return f"per {price.unit_quantity} is not a power of ten: the division would not be exact"
     if not re.fullmatch("[A-Z]{3}", price.currency):
         return f"currency {price.currency!r} is not an ISO 4217 code such as USD"
     if price.context_over_tokens is not None and price.context_over_tokens < 1:
         return f"context_over_tokens {price.context_over_tokens} must be at least 1"
-    return _untimely(price)
+    return _indivisible(price) or _untimely(price)
+
+
+def _indivisible(price: SkuPrice) -> str | None:
+    if price.meter in UNBILLED_METERS:
+        return f"{price.meter} is what the provider does not bill: it has no price"
+    if price.meter in DURATIONS and price.unit_quantity in (HOUR_MS, MINUTE_MS):
+        return None  # `cost` knows what to do
+    if price.unit_quantity < 1 or price.unit_quantity != 10 ** (len(str(price.unit_quantity)) - 1):
+        return f"per {price.unit_quantity} is not a power of ten: the division would not be exact"
+    return None
 
 
 def _untimely(price: SkuPrice) -> str | None:

@@ -1,6 +1,7 @@
 """What was counted, as values: whose usage (`Dimension`) and how much of it in a span of time (`SlotTotal`)."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +49,9 @@ class CountedEvent(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     trace_id: str | None
     tags: dict[str, str]
+    estimator: str | None  # what counted, where the usage is an estimate
+    part_of: UUID | None  # the call's event, where this is what another model took in it
+    reported_cost: Decimal | None  # USD, what the provider says
     raw_usage: dict[str, Any] | None  # what the provider said
     quantities: dict[Meter, int]  # what was counted; zero quantities are left out
 

@@ -19,7 +19,7 @@ from metering.core.placement import By, LineKey, Placed, line_id, place
 from metering.core.rating import Charge, Problem
 from metering.core.slot import SlotTotal
 from metering.core.teams import TeamDirectory
-from metering.core.usage import TOKEN_METERS, Meter, UsageSource
+from metering.core.usage import TOKEN_METERS, UNBILLED_METERS, Meter, UsageSource
 
 # Sources whose numbers are not the provider's final word.
 INEXACT_SOURCES = frozenset({UsageSource.ESTIMATED.value, UsageSource.PARTIAL.value})
@@ -35,8 +35,8 @@ class LineStatus(StrEnum):
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `quantities` by meter; `cost` is rounded, `cost_exact` is what was rounded; `None` = unpriced.
 
-    `estimated_tokens` are those whose count is an estimate or was cut short; `estimated_share` is their
-    share of the line's tokens. `unknown_calls` consumed something nobody counted.
+    `estimated_calls` are those whose count is an estimate or was cut short, `estimated_tokens` their tokens, and
+    `estimated_share` is their share of the line's tokens. `unknown_calls` consumed something nobody counted.
     """
 
     line_id: str
@@ -47,6 +47,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     unknown_calls: int
     quantities: dict[Meter, int]
+    estimated_calls: int
     estimated_tokens: int
     estimated_share: Decimal | None
     cost: Decimal | None
@@ -57,6 +58,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def tokens(self) -> int:
         """All tokens on the line."""
         return _tokens(self.quantities)
+
+    @property
+    def unpriced_quantities(self) -> dict[Meter, int]:
+        """What of the line lacks a price."""
+        if self.status is not LineStatus.UNPRICED:
+            return {}
+        return {meter: quantity for meter, quantity in self.quantities.items() if meter not in UNBILLED_METERS}
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +86,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     unpriced_tokens: int
     unallocated_tokens: int
+    estimated_calls: int
     estimated_tokens: int
     estimated_share: Decimal | None
 
@@ -111,6 +120,7 @@ class _Gathered:
         self.calls = 0
         self.unknown_calls = 0
         self.quantities: dict[Meter, int] = defaultdict(int)
+        self.estimated_calls = 0
         self.estimated_tokens = 0
         self.costs: list[Decimal] = []
         self.list_costs: list[Decimal | None] = []
@@ -161,6 +171,8 @@ def _put(line: _Gathered, placed: Placed) -> None:
         line.calls += placed.total.calls
         if placed.total.dimension.usage_source == UsageSource.UNKNOWN.value:
             line.unknown_calls += placed.total.calls
+        if placed.total.dimension.usage_source in INEXACT_SOURCES:
+            line.estimated_calls += placed.total.calls
     for charge in placed.charges:
         line.quantities[charge.meter] += charge.consumed_quantity
         if charge.meter in TOKEN_METERS and charge.dimension.usage_source in INEXACT_SOURCES:
@@ -213,6 +225,7 @@ def _line(name: str, key: LineKey, gathered: _Gathered, rounded: tuple[Decimal |
         calls=gathered.calls,
         unknown_calls=gathered.unknown_calls,
         quantities=quantities,
+        estimated_calls=gathered.estimated_calls,
         estimated_tokens=gathered.estimated_tokens,
         estimated_share=round_share(gathered.estimated_tokens, _tokens(quantities)),
         cost=rounded[0],
@@ -234,8 +247,9 @@ def _total(lines: Sequence[Line]) -> Total:
         unknown_calls=sum(line.unknown_calls for line in lines),
         quantities={meter: quantities[meter] for meter in Meter if meter in quantities},
         tokens=tokens,
-        unpriced_tokens=sum(line.tokens for line in lines if line.status is LineStatus.UNPRICED),
+        unpriced_tokens=sum(_tokens(line.unpriced_quantities) for line in lines),
         unallocated_tokens=sum(line.tokens for line in lines if line.unallocated),
+        estimated_calls=sum(line.estimated_calls for line in lines),
         estimated_tokens=estimated,
         estimated_share=round_share(estimated, tokens),
     )

@@ -119,6 +119,7 @@ OUTPUT_METERS = (
     Meter.IMAGE_OUTPUT,
     Meter.UNBILLED_OUTPUT,
 )
+UNBILLED_METERS = frozenset({Meter.UNBILLED_INPUT, Meter.UNBILLED_OUTPUT})
 # Things that are not tokens: meter → the field of `Usage` that counts them.
 COUNTED_METERS = {
     Meter.WEB_SEARCH: "web_search_requests",

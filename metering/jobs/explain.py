@@ -10,7 +10,7 @@ from metering.core.money import add, minor_digits, plain
 from metering.core.period import Period
 from metering.core.placement import By, Placed, line_id, place
 from metering.core.prices import FALLBACKS
-from metering.core.rating import Charge
+from metering.core.rating import Charge, event_cost
 from metering.core.slot import CountedEvent, Dimension
 from metering.core.statement import Line
 from metering.core.usage import Meter
@@ -32,6 +32,14 @@ class ExplainedCharge(msgspec.Struct, frozen=True, kw_only=True):
     fell_back_over: tuple[Meter, ...]
 
 
+class ExplainedEvent(msgspec.Struct, frozen=True):
+    """A call, and what it cost of the line's cost, exactly; `None` = nothing of it has a price."""
+
+    event: CountedEvent
+    cost: Decimal | None
+    currency: str | None
+
+
 class ExplainedGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that are alike in every fact a price or an owner depends on, between two instants.
 
@@ -44,7 +52,7 @@ class ExplainedGroup(msgspec.Struct, frozen=True, kw_only=True):
     end_at: datetime
     calls: int
     charges: tuple[ExplainedCharge, ...]
-    events: tuple[CountedEvent, ...]
+    events: tuple[ExplainedEvent, ...]
     all_events: bool
 
 
@@ -125,7 +133,10 @@ class _Reader:
             end_at=span.end_at,
             calls=placed.total.calls if placed.counts_calls else 0,
             charges=tuple(self._charge(charge) for charge in self._charges(placed)),
-            events=tuple(events),
+            events=tuple(
+                ExplainedEvent(event, event_cost(event.quantities, placed.charges), placed.key.currency or None)
+                for event in events
+            ),
             all_events=len(events) == placed.total.calls,
         )
 

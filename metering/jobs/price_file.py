@@ -14,19 +14,33 @@ import msgspec
 
 from metering.core.event import CONTEXT_LADDER_TOKENS
 from metering.core.model_match import Match, compile_match, to_words
+from metering.core.money import HOUR_MS, MINUTE_MS
 from metering.core.prices import off_ladder
 from metering.core.sku_price import Layer, PriceKind, SkuPrice, parse_amount
+from metering.core.units import DURATIONS, default_unit_quantity
 from metering.core.usage import Meter
 from metering.errors import InputError
 from metering.jobs.published_prices import SOURCE_NAME, PriceList
 
 UNIT_QUANTITIES = {"1": 1, "1K": 1_000, "1M": 1_000_000}
+LENGTHS_MS = {"second": 1_000, "minute": MINUTE_MS, "hour": HOUR_MS}
 PATTERNS = ("starts_with", "ends_with", "contains", "regex")
 MODEL_COLUMNS = ("model", *(f"model_{pattern}" for pattern in PATTERNS), "model_match")
 COLUMNS = frozenset(
     {
         *MODEL_COLUMNS,
-        *("provider", "meter", "per", "price", "currency", "kind", "service_tier", "region", "context_over_tokens"),
+        *(
+            "provider",
+            "meter",
+            "per",
+            "price",
+            "currency",
+            "kind",
+            "service_tier",
+            "region",
+            "variant",
+            "context_over_tokens",
+        ),
         *("daily_from", "daily_to", "effective_from", "effective_to", "source"),
     }
 )
@@ -104,12 +118,13 @@ def _price(row: Mapping[str, Any], where: str, zone: ZoneInfo, clauses: dict[Mat
             model=to_words(match),
             match=match,
             match_order=0 if match.equals else clauses.setdefault(match, len(clauses) + 1),
-            meter=_meter(_text(row, "meter")),
+            meter=(meter := _meter(_text(row, "meter"))),
             unit_price=parse_amount(row["price"]),
-            unit_quantity=_unit_quantity(row.get("per", "1M")),
+            unit_quantity=_unit_quantity(meter, row.get("per")),
             currency=_text(row, "currency", "USD"),
             service_tier=_text(row, "service_tier", "").lower() or None,
             region=_text(row, "region", "") or None,
+            variant=_text(row, "variant", "") or None,
             context_over_tokens=_tokens(row.get("context_over_tokens")),
             daily_from=_hour(row.get("daily_from")),
             daily_to=_hour(row.get("daily_to")),
@@ -165,10 +180,17 @@ def _kind(name: str) -> PriceKind:
         raise InputError(f"kind {name!r} must be list or contracted") from None
 
 
-def _unit_quantity(value: object) -> int:
-    if str(value).upper() not in UNIT_QUANTITIES:
-        raise InputError(f"per {value!r} must be one of {', '.join(UNIT_QUANTITIES)}")
-    return UNIT_QUANTITIES[str(value).upper()]
+def _unit_quantity(meter: Meter, value: object) -> int:
+    """What the price is for. What is metered in milliseconds is sold by the second, minute or hour."""
+    known = LENGTHS_MS if meter in DURATIONS else UNIT_QUANTITIES
+    default = default_unit_quantity(meter)
+    if value is None and default:
+        return default
+    named = {name.lower(): quantity for name, quantity in known.items()}
+    if str(value).lower() not in named:
+        said = "per is missing: it" if value is None else f"per {value!r}"
+        raise InputError(f"{said} must be one of {', '.join(known)} for {meter}")
+    return named[str(value).lower()]
 
 
 def _tokens(value: object) -> int | None:

@@ -24,7 +24,7 @@ from genai_prices.data import providers as published_providers
 
 from metering.core.event import CONTEXT_LADDER_TOKENS
 from metering.core.model_match import Match
-from metering.core.money import round_price
+from metering.core.money import HOUR_MS, round_price
 from metering.core.prices import ProviderRule
 from metering.core.sku_price import Layer, PriceKind, SkuPrice, standard_tier
 from metering.core.usage import Meter
@@ -45,9 +45,19 @@ UNITS: dict[str, tuple[Meter, int]] = {
     "output_reasoning_mtok": (Meter.REASONING_OUTPUT, MILLION),
     "output_audio_mtok": (Meter.AUDIO_OUTPUT, MILLION),
     "output_image_mtok": (Meter.IMAGE_OUTPUT, MILLION),
+    "input_audio_hours": (Meter.AUDIO_INPUT_MS, HOUR_MS),
+    "output_audio_hours": (Meter.AUDIO_OUTPUT_MS, HOUR_MS),
+    "input_mchars": (Meter.CHARACTER, MILLION),
+    "input_document_kpages": (Meter.PAGE, THOUSAND),
     "web_searches_kcount": (Meter.WEB_SEARCH, THOUSAND),
+    "storage_searches_kcount": (Meter.FILE_SEARCH, THOUSAND),
+    "code_executions_kcount": (Meter.CODE_EXECUTION, THOUSAND),
+    "rerank_searches_kcount": (Meter.SEARCH_UNIT, THOUSAND),
     "requests_kcount": (Meter.REQUEST, THOUSAND),
 }
+# A unit of which others are parts, and what else of a call makes it that unit. Where a part has no price, this is it.
+WHOLES = {"audio_hours": ("input_audio_hours", "output_audio_hours")}
+VARIANTS = {"input_annotated_document_kpages": ("input_document_kpages", "annotated")}
 
 
 class PriceList(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,13 +123,12 @@ def _model_rows(
     match = to_match(model.match)
     sets = [(None, span, prices) for span, prices in _standard_sets(model)]
     for tier, span, prices in [*sets, *_variant_sets(model, left_out)]:
-        for key, value in vars(prices).items():
-            if value is None:
+        for key, value in _parts(prices).items():
+            unit, kind = VARIANTS.get(key, (key, None))
+            if unit not in UNITS:
+                left_out[unit] += 1
                 continue
-            if key not in UNITS:
-                left_out[key] += 1
-                continue
-            meter, unit_quantity = UNITS[key]
+            meter, unit_quantity = UNITS[unit]
             for over, amount in _steps(value):
                 yield SkuPrice(
                     provider_name=provider,
@@ -130,6 +139,7 @@ def _model_rows(
                     unit_price=round_price(amount),
                     unit_quantity=unit_quantity,
                     service_tier=tier,
+                    variant=kind,
                     context_over_tokens=over,
                     daily_from=span.daily_from,
                     daily_to=span.daily_to,
@@ -139,6 +149,15 @@ def _model_rows(
                     layer=Layer.PUBLISHED,
                     source=source,
                 )
+
+
+def _parts(prices: types.ModelPrice) -> dict[str, Decimal | types.TieredPrices]:
+    """Unit → price of what `prices` names, wholes as their parts."""
+    named = {key: value for key, value in vars(prices).items() if value is not None}
+    for whole, parts in WHOLES.items():
+        if (value := named.pop(whole, None)) is not None:
+            named = dict.fromkeys(parts, value) | named
+    return named
 
 
 def _standard_sets(model: types.ModelInfo) -> list[tuple[_Span, types.ModelPrice]]:
@@ -169,9 +188,7 @@ def _variant_sets(
         if standard_tier(named) is None:
             continue  # the standard tier's prices are the standard prices
         start_at = _start_at(variant.constraint)
-        for key, value in vars(variant.prices).items():
-            if value is None:
-                continue
+        for key, value in _parts(variant.prices).items():
             taken_from = ends_at.get((named, key))
             if (named, key) in ends_at and (taken_from is None or (start_at is not None and start_at >= taken_from)):
                 continue

@@ -1,6 +1,7 @@
 """Find rows of a price book the way people ask for them."""
 
 from datetime import datetime
+from itertools import product
 
 from metering.core.event import CONTEXT_LADDER_TOKENS
 from metering.core.prices import PriceBook, PriceKey
@@ -35,15 +36,14 @@ def find_prices(
 
 
 def _for_model(book: PriceBook, provider: str | None, model: str) -> list[SkuPrice]:
-    """The rows any call of `model` could be priced by, whatever its tier, region and size."""
+    """The rows any call of `model` could be priced by, whatever its tier, region, variant and size."""
     providers = [provider] if provider else sorted({row.provider_name for row in book.prices})
-    tiers = {row.service_tier for row in book.prices}
-    regions = {row.region for row in book.prices}
+    facts = [
+        sorted({getattr(row, name) or "" for row in book.prices}) for name in ("region", "service_tier", "variant")
+    ]
     found: dict[str, SkuPrice] = {}
-    for name in providers:
-        for tier in tiers:
-            for region in regions:
-                key = PriceKey(name, model, region, tier, max(CONTEXT_LADDER_TOKENS))
-                for each in Meter:
-                    found.update({row.price_id: row for row in book.rows_for(key, each)})
+    for name, region, tier, variant in product(providers, *facts):
+        key = PriceKey(name, model, region, tier, max(CONTEXT_LADDER_TOKENS), variant)
+        for each in Meter:
+            found.update({row.price_id: row for row in book.rows_for(key, each)})
     return list(found.values())

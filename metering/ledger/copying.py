@@ -17,7 +17,7 @@ from metering.ledger.rows import COLUMNS, NULL, Row, copy_text, first_event_id
 
 _COLUMNS = ", ".join(COLUMNS)
 _COPY = f"COPY usage_event ({_COLUMNS}) FROM STDIN"
-_STAGE = "CREATE TEMP TABLE arriving (LIKE usage_event) ON COMMIT DROP"
+_STAGE = "CREATE TEMP TABLE IF NOT EXISTS arriving (LIKE usage_event) ON COMMIT DROP"
 _COPY_STAGE = f"COPY arriving ({_COLUMNS}) FROM STDIN"
 # In the order of `encode_all`; of two records with one id the earlier one stays.
 _INSERT = (
@@ -53,12 +53,20 @@ class Stored(msgspec.Struct):
     conflicts: list[int] = []
     refused: list[int] = []
 
+    def add(self, other: "Stored") -> None:
+        """Add `other` in."""
+        self.inserted += other.inserted
+        self.duplicates += other.duplicates
+        self.conflicts += other.conflicts
+        self.refused += other.refused
 
-def copy_in(connection: Connection, batch_id: int, rows: Sequence[Row]) -> None:
+
+def copy_in(connection: Connection, batch_id: int, rows: Sequence[Row]) -> Stored:
     """Copy `rows`, all of them new: the quick way. psycopg's own errors pass through."""
     cursor = _cursor(connection)
     with cursor.copy(_COPY) as copy:
         copy.write(copy_text(batch_id, rows))
+    return Stored(inserted=len(rows))
 
 
 def store_apart(connection: Connection, batch_id: int, rows: Sequence[Row]) -> Stored:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from metering.core.event import UsageEvent, started_at
+from metering.core.money import plain
 from metering.core.period import SLOT, Period
 from metering.core.slot import DIMENSION_FIELDS, QUANTITY_FIELDS, CountedEvent, Dimension
 from metering.core.usage import Meter
@@ -25,6 +26,7 @@ from metering.errors import LedgerUnavailable, StalePosition
 from metering.ledger.copying import Stored, copy_in, store_apart
 from metering.ledger.engine import Connection, Engine, sqlstate, translated
 from metering.ledger.partitions import is_partition_missing, make_partitions
+from metering.ledger.responses import claim, release
 from metering.ledger.rows import Row, encode_all, first_event_id, record_json
 from metering.ledger.schema.events import shipped_batch, spool_source, usage_event, usage_event_conflict
 from metering.ledger.schema.slots import usage_dimension, usage_slot
@@ -109,16 +111,27 @@ class _Batch(msgspec.Struct, frozen=True):
 def _ship(connection: Connection, batch: _Batch, *, apart: bool) -> ShipResult:
     _move_position(connection, batch)
     batch_id = _insert_batch(connection, batch)
-    if not apart:
-        copy_in(connection, batch_id, batch.rows)
-        stored = Stored(inserted=len(batch.rows))
-    else:
-        stored = store_apart(connection, batch_id, batch.rows)
+    stored = _store(connection, batch_id, batch.rows, apart=apart)
+    if apart:
         row = shipped_batch.c.batch_id == batch_id
         connection.execute(update(shipped_batch).where(row).values(inserted=stored.inserted))
     refused = [*batch.refused, *stored.refused]
     _set_aside(connection, batch, batch_id, {"other_digest": stored.conflicts, "refused": refused})
     return ShipResult(stored.inserted, stored.duplicates, len(stored.conflicts), len(refused))
+
+
+def _store(connection: Connection, batch_id: int, rows: Sequence[Row], *, apart: bool) -> Stored:
+    """Store `rows`, each response's usage once. A row that is second to another waits for that one's fate."""
+    stored = Stored()
+    while rows:
+        claims = claim(connection, rows)
+        ready = [claims.settled(row) for row in rows if not claims.waits(row)]
+        rows = [row for row in rows if claims.waits(row)]
+        part = (store_apart if apart else copy_in)(connection, batch_id, ready)
+        if left_out := {*part.conflicts, *part.refused}:
+            release(connection, claims, [row for row in ready if row.ordinal not in left_out])
+        stored.add(part)
+    return stored
 
 
 def _move_position(connection: Connection, batch: _Batch) -> None:
@@ -217,4 +230,7 @@ def events_in_slot(slot_at: datetime, dimension: Dimension, after: UUID | None) 
 def _counted_event(row: RowMapping) -> CountedEvent:
     quantities = {meter: row[name] for meter, name in zip(Meter, QUANTITY_FIELDS, strict=True) if row[name]}
     fields = {name: row[name] for name in CountedEvent.__struct_fields__ if name != "quantities"}
-    return CountedEvent(**fields | {"quantities": quantities, "tags": row["tags"] or {}})
+    # Postgres pads to 18 decimals.
+    reported_cost = None if row["reported_cost"] is None else plain(row["reported_cost"])
+    fields |= {"quantities": quantities, "tags": row["tags"] or {}, "reported_cost": reported_cost}
+    return CountedEvent(**fields)

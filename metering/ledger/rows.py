@@ -23,7 +23,7 @@ NULL = "\\N"
 NAME_BYTES_MAX = 128
 LONG_NAME_BYTES_MAX = 256
 YEAR_MAX = 9998  # Python's calendar ends with 9999
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\ufffd"})
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NEEDS_ESCAPE = re.compile(r"[\\\t\n\r\0\ud800-\udfff]")
 _NO_USAGE = "\t".join([NULL] * len(USAGE_COLUMNS))
 _NO_QUANTITIES = [NULL] * len(QUANTITY_COLUMNS)
@@ -73,13 +73,19 @@ COLUMNS = (
 )
 
 
+Response = tuple[str, str]  # provider and response id, as Postgres holds them
+
+
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One event, ready to be copied."""
+    """One event, ready to be copied; as `repeat_line` where `response` was counted with another call."""
 
     ordinal: int  # its place in the batch
     event_id: UUID
     started_at: datetime
     line: str  # COPY text of COLUMNS without the first
+    response: Response | None = None  # whose usage other events tell, too
+    told_by: UUID | None = None  # the call that tells it: the event's own, or that which the event is a part of
+    repeat_line: str = ""
 
 
 def encode_all(records: Sequence[tuple[UsageEvent, bytes]]) -> tuple[list[Row], list[int]]:
@@ -101,9 +107,21 @@ def encode_all(records: Sequence[tuple[UsageEvent, bytes]]) -> tuple[list[Row], 
 
 def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
     """`event` as a row. `ValueError` or `OverflowError` if its id holds no time that a calendar has."""
-    started_at, usage, attribution = event.started_at, event.usage, event.attribution
+    started_at = event.started_at
     if started_at.year > YEAR_MAX:
         raise ValueError(f"{event.event_id} begins in the year {started_at.year}: no partition reaches there")
+    line = _line(ordinal, event, started_at, digest)
+    if not (event.once and event.response_id and event.usage):
+        return Row(ordinal, event.event_id, started_at, line)
+    response = (_storable(event.provider_name), _storable(_cut(event.response_id, LONG_NAME_BYTES_MAX)))
+    # What the provider said stays, and counts nothing.
+    nothing = {"usage": None, "usage_source": UsageSource.NONE, "estimator": None, "reported_cost": None}
+    repeat_line = _line(ordinal, msgspec.structs.replace(event, **nothing), started_at, digest)
+    return Row(ordinal, event.event_id, started_at, line, response, event.part_of or event.event_id, repeat_line)
+
+
+def _line(ordinal: int, event: UsageEvent, started_at: datetime, digest: bytes) -> str:
+    usage, attribution = event.usage, event.attribution
     values = (
         str(ordinal),
         str(event.event_id),
@@ -145,7 +163,7 @@ def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
         else "\t".join([NULL if value is None else str(value) for value in msgspec.structs.astuple(usage)]),
         _quantities(event),
     )
-    return Row(ordinal, event.event_id, started_at, "\t".join(values))
+    return "\t".join(values)
 
 
 def copy_text(batch_id: int, rows: Sequence[Row]) -> bytes:
@@ -182,23 +200,31 @@ def _instant(instant: datetime | None) -> str:
 
 @lru_cache(maxsize=16_384)
 def _name(name: str | None, bytes_max: int = NAME_BYTES_MAX) -> str:
-    """A name that many events share, cut to what an index entry holds; two long names stay two."""
-    if name is None:
-        return NULL
+    """COPY text of a name that many events share."""
+    return NULL if name is None else _text(_cut(name, bytes_max))
+
+
+def _cut(name: str, bytes_max: int) -> str:
+    """`name` as far as an index entry holds it; two long names stay two."""
     raw = name.encode("utf-8", "replace")
-    if len(raw) > bytes_max:
-        mark = "~" + sha256(raw).hexdigest()[:12]
-        name = raw[: bytes_max - len(mark)].decode("utf-8", "ignore") + mark
-    return _text(name)
+    if len(raw) <= bytes_max:
+        return name
+    mark = "~" + sha256(raw).hexdigest()[:12]
+    return raw[: bytes_max - len(mark)].decode("utf-8", "ignore") + mark
 
 
 def _text(value: str | None) -> str:
-    """COPY text of `value`. NUL and lone surrogates, which Postgres can't hold, become replacement characters."""
+    """COPY text of `value`, storable."""
     if value is None:
         return NULL
     if _NEEDS_ESCAPE.search(value) is None:
         return value
-    return value.encode("utf-8", "replace").decode().translate(_ESCAPED)
+    return _storable(value).translate(_ESCAPED)
+
+
+def _storable(value: str) -> str:
+    """`value` with replacement characters for NUL and lone surrogates, which Postgres can't hold."""
+    return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _json(value: dict[str, Any] | None) -> str:

@@ -170,6 +170,8 @@ PRICE = "ALTER TABLE sku_price ADD COLUMN variant text"
 
 def upgrade() -> None:
     """Add the columns, and the table of responses that were counted."""
+    # Some 7 s a million events. Shippers wait that long, and their spools hold what comes.
+    op.execute("SET LOCAL statement_timeout = '1h'")
     for statements in (EVENT, RESPONSE, DIMENSION, SLOT, PRICE):
         for statement in statements.split(";\n"):
             op.execute(statement)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import httpx
 from sqlalchemy import Engine
 
 from metering.core.event import Attribution
-from metering.core.usage import Usage
+from metering.core.usage import Usage, UsageSource
 from metering.ledger.slots import count_batches
 from tests.ledger.worlds import an_event, ship
 
@@ -154,6 +155,77 @@ def test_a_report_and_an_explained_line(
     assert [row["unit_price"] for row in json.loads(shown.out)] == ["2"]
     assert checked.code == 1
     assert [row["sku"] for row in from_csv(checked)] == ["openai/mystery/input", "openai/mystery/output"]
+
+
+IMAGES = """
+[[price]]
+provider = "openai"
+model = "gpt-image-1"
+meter = "image"
+per = "1"
+price = "0.04"
+[[price]]
+provider = "openai"
+model = "gpt-image-1"
+meter = "image"
+per = "1"
+price = "0.08"
+variant = "1024x1024 hd"
+[[price]]
+provider = "openai"
+model = "whisper-1"
+meter = "audio_input_ms"
+per = "hour"
+price = "0.36"
+"""
+
+
+def test_what_is_not_a_token_is_shown_in_its_own_units(
+    engine: Engine, command_environ: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    drawn = an_event(
+        1,
+        request_model="gpt-image-1",
+        usage=Usage(output_images=2),
+        variant="1024x1024 hd",
+        reported_cost=Decimal("0.175"),
+    )
+    heard = an_event(
+        2,
+        request_model="whisper-1",
+        usage=Usage(audio_input_ms=3700),
+        usage_source=UsageSource.ESTIMATED,
+        estimator="frames 1",
+        part_of=drawn.event_id,
+    )
+    read = an_event(3, request_model="ocr", usage=Usage(input_pages=12, tool_requests=1))
+    cohere = an_event(4, usage=Usage(input_tokens=9, billed_input_tokens=2))
+    ship(engine, [drawn, heard, read, cohere])
+    count_batches(engine, 10)
+    asked = ("--period", "2026-10")
+    _, table, told, values, by_model = run(
+        command_environ,
+        database_url,
+        ("prices", "import", write(tmp_path, "own.toml", CONTRACT + IMAGES)),
+        ("report", *asked),
+        ("explain", *asked, "--line", "unallocated"),
+        ("explain", *asked, "--line", "gpt-image-1", "--by", "model", "--output", "json"),
+        ("report", *asked, "--by", "model", "--output", "csv"),
+    )
+    assert all(text in table.out for text in ("images", "audio input time", "3.7 s", "0.16 USD"))
+    assert "not in the cost: 1 tool request, 12 pages without a price\n" in table.out
+    assert "no price for 12 pages of openai/ocr" in table.err
+    assert "unbilled_input of" not in table.err
+    assert "variant 1024x1024 hd" in told.out
+    assert "0.08 USD per 1 Image" in told.out
+    assert "UTC: 2 images, 1 request; the provider says 0.175 USD" in told.out
+    assert "0.36 USD per 1 Hour" in told.out
+    assert f"3.7 s of audio input, 1 request; estimated by frames 1; part of {drawn.event_id}" in told.out
+    assert "the provider does not bill these" in told.out
+    (event,) = json.loads(values.out)[0]["groups"][0]["events"]
+    assert (event["cost"], event["currency"], event["reported_cost"]) == ("0.16", "USD", "0.175")
+    estimated = {row["name"]: row["estimated_calls"] for row in from_csv(by_model)}
+    assert (estimated["whisper-1"], estimated["gpt-image-1"], estimated["total"]) == ("1", "0", "1")
 
 
 def assert_explained(explanations: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from metering.core.money import (
+    HOUR_MS,
+    MINUTE_MS,
     add,
     apportion,
     cost,
@@ -39,6 +41,22 @@ def test_a_cost_is_exact(quantity: int, unit_price: str, unit_quantity: int, exp
 def test_a_quantity_is_a_non_negative_int(quantity: Any) -> None:
     with pytest.raises(ValueError, match="non-negative int"):
         cost(quantity, Decimal(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit_price", "unit_quantity", "expected"),
+    [
+        (HOUR_MS, "4.8", HOUR_MS, "4.8"),
+        (3_700, "0.36", HOUR_MS, "0.00037"),
+        (1, "4.8", HOUR_MS, "0.000001333333333333"),
+        (2, "1", HOUR_MS, "0.000000555555555556"),
+        (90_000, "0.006", MINUTE_MS, "0.009"),
+    ],
+)
+def test_what_is_sold_by_time_is_rounded_to_18_decimals(
+    quantity: int, unit_price: str, unit_quantity: int, expected: str
+) -> None:
+    assert to_text(cost(quantity, Decimal(unit_price), unit_quantity)) == expected
 
 
 def test_what_would_need_rounding_is_refused() -> None:

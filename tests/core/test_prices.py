@@ -29,6 +29,9 @@ def found(
     [
         ({"unit_quantity": 3}, "not a power of ten"),
         ({"unit_quantity": 0}, "not a power of ten"),
+        ({"unit_quantity": 3_600_000}, "not a power of ten"),
+        ({"meter": Meter.AUDIO_INPUT_MS, "unit_quantity": 7_200_000}, "not a power of ten"),
+        ({"meter": Meter.UNBILLED_INPUT}, "does not bill"),
         ({"currency": "usd"}, "ISO 4217"),
         ({"context_over_tokens": 0}, "at least 1"),
         ({"effective_from": datetime(2026, 10, 1, 0, 1, tzinfo=UTC)}, "quarter-hour"),
@@ -70,6 +73,37 @@ def test_an_id_names_the_price_not_its_place() -> None:
     )
     assert full.sku_id == "acme/m/input@batch@eu>200000@01:00-02:00Z"
     assert one.pricing_unit == "1000000 Tokens"
+    assert price("1", region="eu", variant="1024x1024 hd").sku_id == "acme/m/input@eu@1024x1024 hd"
+
+
+def test_a_price_keeps_the_id_it_had_before_there_were_variants() -> None:
+    assert price("2.5").price_id == "4bc7f22167d85585a6d2"
+    assert price("2.5", variant="hd").price_id != price("2.5").price_id
+
+
+def test_a_price_that_names_the_variant_comes_first() -> None:
+    of_images: dict[str, Any] = {"meter": Meter.IMAGE, "unit_quantity": 1}
+    book = PriceBook(
+        [
+            price("0.04", **of_images),
+            price("0.02", service_tier="batch", region="eu", **of_images),
+            price("0.08", variant="1024x1024 HD", **of_images),
+            price("0.06", variant="1024x1024 hd", service_tier="batch", **of_images),
+        ]
+    )
+    variants = (None, "1024x1024 hd", "512x512", "")
+    assert [found(book, KEY._replace(variant=each), Meter.IMAGE) for each in variants] == [
+        "0.04",
+        "0.08",
+        "0.04",
+        "0.04",
+    ]
+    in_batch = KEY._replace(service_tier="batch", region="eu")
+    assert [found(book, in_batch._replace(variant=each), Meter.IMAGE) for each in variants[:2]] == ["0.02", "0.06"]
+    # Nothing stands in for what is not a token.
+    assert found(PriceBook([price("1"), price("1", Meter.OUTPUT)]), KEY, Meter.IMAGE) is None
+    with pytest.raises(InputError, match="overlap"):
+        PriceBook([price("1", variant="HD"), price("2", variant="hd")])
 
 
 def test_overlapping_dates_are_refused_naming_both_rows() -> None:

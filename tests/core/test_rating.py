@@ -1,12 +1,13 @@
 """Rating: every quantity becomes a charge, with a cost or without one."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from metering.core.model_match import Match
 from metering.core.prices import PriceBook
-from metering.core.rating import ProblemKind, rate
+from metering.core.rating import ProblemKind, event_cost, rate
 from metering.core.sku_price import PriceKind
 from metering.core.usage import Meter
 from tests.worlds import OCTOBER, billed, october, price, total
@@ -65,6 +66,40 @@ def test_a_request_is_charged_only_where_requests_are_sold() -> None:
     assert rate([total(quantities, calls=3)], PriceBook([]), OCTOBER) == ([], [])
     (charge,), _ = rate([total(quantities)], PriceBook([price("5", Meter.REQUEST, unit_quantity=1_000)]), OCTOBER)
     assert (charge.billed_cost, charge.price and charge.price.pricing_unit) == (Decimal("0.015"), "1000 Requests")
+
+
+def test_what_the_provider_does_not_bill_is_never_charged_nor_unpriced() -> None:
+    quantities = {Meter.INPUT: 1_000, Meter.UNBILLED_INPUT: 300, Meter.UNBILLED_OUTPUT: 5}
+    charges, problems = rate([total(quantities)], PriceBook([price("2.5")]), OCTOBER)
+    assert [(c.meter, c.consumed_quantity, c.billed_cost, c.unpriced) for c in charges] == [
+        (Meter.INPUT, 1_000, Decimal("0.0025"), False),
+        (Meter.UNBILLED_INPUT, 300, None, False),
+        (Meter.UNBILLED_OUTPUT, 5, None, False),
+    ]
+    assert problems == []
+
+
+def test_what_a_provider_may_sell_is_loud_without_a_price() -> None:
+    quantities = {Meter.TOOL_REQUEST: 1, Meter.GUARDRAIL_UNIT: 2, Meter.AUDIO_INPUT_MS: 3_700}
+    charges, problems = rate([total(quantities)], PriceBook([price("2.5")]), OCTOBER)
+    assert all(charge.unpriced for charge in charges)
+    assert sorted(problem.sentence.partition(" of acme")[0] for problem in problems) == [
+        "no price for 1 tool request",
+        "no price for 2 guardrail units",
+        "no price for 3.7 s of audio input",
+    ]
+
+
+def test_a_variant_decides_the_price_and_time_is_sold_by_the_hour() -> None:
+    hourly: dict[str, Any] = {"meter": Meter.AUDIO_INPUT_MS, "unit_quantity": 3_600_000}
+    book = PriceBook([price("0.36", **hourly), price("0.72", variant="diarized", **hourly)])
+    totals = [total({Meter.AUDIO_INPUT_MS: 3_700}, variant=variant) for variant in (None, "diarized")]
+    charges, _ = rate(totals, book, OCTOBER)
+    assert [str(charge.billed_cost) for charge in charges] == ["0.00037", "0.00074"]
+    assert [charge.price and charge.price.pricing_unit for charge in charges] == ["1 Hour"] * 2
+    assert str(charges[0].pricing_quantity) == "0.001027777777777778"
+    assert event_cost({Meter.AUDIO_INPUT_MS: 1_000, Meter.REQUEST: 1}, charges[:1]) == Decimal("0.0001")
+    assert event_cost({Meter.REQUEST: 1}, charges) is None
 
 
 def test_an_undecidable_threshold_is_a_problem() -> None:

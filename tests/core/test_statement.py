@@ -103,6 +103,34 @@ def test_calls_stand_on_one_line_only() -> None:
     assert [(line.status, line.calls) for line in statement.lines] == [(LineStatus.USAGE, 1), (LineStatus.UNPRICED, 0)]
 
 
+def test_what_is_not_billed_stands_with_the_calls_and_lacks_no_price() -> None:
+    totals = [
+        total({Meter.INPUT: 1_000_000, Meter.UNBILLED_INPUT: 7}, calls=1, number=1, team="red"),
+        total({Meter.UNBILLED_OUTPUT: 3}, calls=1, number=2, team="red"),
+        total({Meter.INPUT: 5, Meter.UNBILLED_INPUT: 2}, calls=1, number=3, team="red", model="nobody-knows"),
+        total({Meter.UNBILLED_INPUT: 9}, calls=1, number=4, team="blue"),
+    ]
+    statement = state(totals)
+    assert [(line.name, line.status, line.calls, line.tokens, line.cost) for line in statement.lines] == [
+        ("blue", LineStatus.USAGE, 1, 9, None),
+        ("red", LineStatus.USAGE, 2, 1_000_010, Decimal("1.00")),
+        ("red", LineStatus.UNPRICED, 1, 7, None),
+    ]
+    assert statement.total.unpriced_tokens == 5
+    assert statement.lines[2].unpriced_quantities == {Meter.INPUT: 5}
+    assert statement.problems[0].quantity == 5
+
+
+def test_estimates_of_what_is_not_a_token_are_marked_to_the_line() -> None:
+    totals = [
+        total({Meter.IMAGE: 2}, calls=3, number=1, team="red", usage_source="estimated"),
+        total({Meter.IMAGE: 2}, calls=1, number=2, team="red"),
+    ]
+    (line,) = state(totals).lines
+    assert (line.estimated_calls, line.estimated_tokens, line.estimated_share) == (3, 0, None)
+    assert line.unpriced_quantities == {Meter.IMAGE: 4}
+
+
 def test_unknown_usage_is_counted_and_costs_nobody_knows() -> None:
     totals = [total({}, calls=4, number=1, team="blue", usage_source="unknown")]
     (line,) = state(totals).lines

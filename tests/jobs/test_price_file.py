@@ -74,6 +74,27 @@ def test_a_csv_says_the_same(tmp_path: Path) -> None:
     assert read.prices[1].source == "own.csv row 3"
 
 
+@pytest.mark.parametrize(
+    ("meter", "per", "unit_quantity", "pricing_unit"),
+    [
+        ("audio_input_ms", 'per = "hour"', 3_600_000, "1 Hour"),
+        ("audio_output_ms", 'per = "Minute"', 60_000, "1 Minute"),
+        ("compute_ms", 'per = "second"', 1_000, "1 Second"),
+        ("character", "", 1_000_000, "1000000 Characters"),
+        ("cache_read_input", "", 1_000_000, "1000000 Tokens"),
+        ("image", "per = 1", 1, "1 Image"),
+        ("page", 'per = "1k"', 1_000, "1000 Pages"),
+        ("web_search", 'per = "1K"', 1_000, "1000 Web Searches"),
+    ],
+)
+def test_what_is_not_a_token_is_sold_in_units_of_its_own(
+    tmp_path: Path, meter: str, per: str, unit_quantity: int, pricing_unit: str
+) -> None:
+    text = ROW.replace('"input"', f'"{meter}"') + f'{per}\nvariant = "1024x1024 hd"'
+    (price,) = read_price_file(write(tmp_path, text)).prices
+    assert (price.unit_quantity, price.pricing_unit, price.variant) == (unit_quantity, pricing_unit, "1024x1024 hd")
+
+
 def test_exact_names_come_before_patterns_and_patterns_in_file_order(tmp_path: Path) -> None:
     rows = [("model_contains", "4o", "1"), ("model_starts_with", "gpt", "2"), ("model", "gpt-4o", "3")]
     text = "".join(f'[[price]]\nprovider="p"\n{k}="{v}"\nmeter="input"\nprice="{amount}"\n' for k, v, amount in rows)
@@ -106,6 +127,10 @@ def test_exact_names_come_before_patterns_and_patterns_in_file_order(tmp_path: P
         (ROW.replace('model = "gpt-4o"', 'model_match = { is = "x" }'), "model_match can't be read"),
         (ROW.replace('model = "gpt-4o"', "model = 4"), "must be a text"),
         (ROW + 'per = "million"', "per 'million' must be one of"),
+        (ROW + 'per = "hour"', "per 'hour' must be one of 1, 1K, 1M for input"),
+        (ROW.replace('"input"', '"image"'), "per is missing: it must be one of 1, 1K, 1M for image"),
+        (ROW.replace('"input"', '"audio_input_ms"') + 'per = "1M"', "one of second, minute, hour for audio_input_ms"),
+        (ROW.replace('"input"', '"unbilled_input"'), "does not bill"),
         (ROW + 'kind = "secret"', "must be list or contracted"),
         (ROW + 'currency = "$"', "ISO 4217"),
         (ROW + 'effective_from = "soon"', "is not a date"),

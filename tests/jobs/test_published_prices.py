@@ -91,9 +91,26 @@ def test_hours_of_the_day_are_the_lists(book: PriceBook) -> None:
 def test_the_list_is_one_book_that_says_what_it_leaves_out(published: PriceList, book: PriceBook) -> None:
     assert len(book.prices) == len({price.price_id for price in published.prices}) > 5_000
     assert {rule.provider_name for rule in published.rules} >= {"openai", "anthropic", "google", "aws", "azure"}
-    assert published.left_out["storage_searches_kcount"] > 0
+    assert published.left_out["cache_image_read_mtok"] > 0
     assert set(UNITS) & set(published.left_out) == set()
     assert read_published() == published
+
+
+@pytest.mark.parametrize(
+    ("key", "meter", "expected"),
+    [
+        (PriceKey("openai", "whisper-1"), Meter.AUDIO_INPUT_MS, "0.36 USD per 1 Hour"),
+        (PriceKey("x-ai", "grok-voice-latest"), Meter.AUDIO_OUTPUT_MS, "4.8 USD per 1 Hour"),  # either way
+        (PriceKey("openai", "tts-1-hd"), Meter.CHARACTER, "30 USD per 1000000 Characters"),
+        (PriceKey("openai", "gpt-5"), Meter.FILE_SEARCH, "2.5 USD per 1000 File Searches"),
+        (PriceKey("mistral", "mistral-ocr-2505"), Meter.PAGE, "1 USD per 1000 Pages"),
+        (PriceKey("mistral", "mistral-ocr-2505", variant="annotated"), Meter.PAGE, "3 USD per 1000 Pages"),
+    ],
+)
+def test_what_is_not_a_token_has_the_lists_price(book: PriceBook, key: PriceKey, meter: Meter, expected: str) -> None:
+    price = book.resolve(key, meter, INSTANTS[-1]).price
+    assert price is not None
+    assert f"{price.unit_price:f} {price.currency} per {price.pricing_unit}" == expected
 
 
 def test_azure_sells_the_makers_models_at_the_makers_price(book: PriceBook) -> None:

@@ -137,9 +137,11 @@ def test_a_line_explains_itself_down_to_the_events(ledger: Engine, by: By, name:
         for group in one.groups:
             assert group.all_events
             seen: Counter[Meter] = Counter()
-            for event in group.events:
-                assert group.start_at <= event.started_at < group.end_at
-                seen.update(event.quantities)
+            for explained_event in group.events:
+                assert group.start_at <= explained_event.event.started_at < group.end_at
+                seen.update(explained_event.event.quantities)
+            told = [event.cost for event in group.events if event.cost is not None]
+            assert add(told) == add(each.charge.billed_cost or Decimal(0) for each in group.charges)
             assert all(seen[each.charge.meter] == each.charge.consumed_quantity for each in group.charges)
         priced = [each for each in charges if each.charge.price]
         assert {each.price_version for each in priced} <= {"own.toml 1 #1"}

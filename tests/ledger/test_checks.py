@@ -103,6 +103,14 @@ DAMAGE: dict[str, tuple[tuple[str, ...], set[str]]] = {
         ),
         {"slots", "counting"},
     ),
+    "a response counted with a call that is not here": (
+        ("INSERT INTO counted_response VALUES ('openai', 'resp_lost', gen_random_uuid())",),
+        {"responses"},
+    ),
+    "a response counted with two calls": (
+        ("UPDATE usage_event SET response_id = 'resp_polled' WHERE batch_ordinal = 3",),
+        {"responses"},
+    ),
     "a dimension with two ids": (
         (
             "ALTER TABLE usage_dimension DROP CONSTRAINT uq_usage_dimension",
@@ -124,7 +132,7 @@ OURS = {check for _, checks in DAMAGE.values() for check in checks} | {"conflict
 @pytest.fixture
 def ledger(engine: Engine) -> Engine:
     """Two dimensions on two days, some counted, one batch shipped but not counted."""
-    ship(engine, some_events(10, apart=timedelta(hours=2)))
+    ship(engine, [*some_events(10, apart=timedelta(hours=2)), an_event(49, once=True, response_id="resp_polled")])
     ship(engine, [an_event(50, request_model="other")])
     count_batches(engine, 10)
     ship(engine, [an_event(51)])

@@ -1,16 +1,26 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from time import sleep
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from metering.core.usage import Meter, Usage
 from metering.errors import LedgerError, LedgerUnavailable
+from metering.jobs.count import count_all
 from metering.ledger import migrate
+from metering.ledger.assets import assets
+from metering.ledger.checks import run_checks
 from metering.ledger.engine import connect, transaction
+from metering.ledger.prices import load_book
 from metering.ledger.schema import complete_metadata
+from metering.ledger.slots import slot_totals
+from tests.ledger.worlds import NOON, OCTOBER, an_event, ship
 
 # What Postgres itself remembers of a schema: more than autogenerate compares (checks, identities, index options).
 CATALOG = """
@@ -37,6 +47,44 @@ def empty(empty_database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+# A ledger of 0002 with an event of noon on 5 October, counted.
+FILLED = """
+    CREATE TABLE usage_event_20261005 (LIKE usage_event INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+    ALTER TABLE usage_event ATTACH PARTITION usage_event_20261005 FOR VALUES FROM ('2026-10-05Z') TO ('2026-10-06Z');
+    INSERT INTO spool_source (source_id, name, position) VALUES ('00000000-0000-0000-0000-000000000001', 'old', 1);
+    INSERT INTO shipped_batch
+        (source_id, position_before, position_after, events, inserted, started_at_min, started_at_max, counted_at)
+    VALUES
+        ('00000000-0000-0000-0000-000000000001', 0, 1, 1, 1, '2026-10-05 12:00Z', '2026-10-05 12:00Z', now());
+    INSERT INTO usage_event
+        (event_id, started_at, batch_id, batch_ordinal, digest, provider_name, operation_name, dialect, outcome,
+         usage_source, request_model, streamed, request_bytes, response_bytes, attempt, context_band, input_tokens,
+         input_quantity, request_quantity)
+    VALUES
+        ('01a10bef-6200-7000-8000-000000000000', '2026-10-05 12:00Z', 1, 0, sha256(''), 'openai', 'chat', 'x',
+         'completed', 'reported', 'gpt-5', false, 0, 0, 0, 0, 5, 5, 1);
+    INSERT INTO usage_dimension
+        (provider_name, operation_name, model, context_band, usage_source, outcome)
+    VALUES ('openai', 'chat', 'gpt-5', 0, 'reported', 'completed');
+    INSERT INTO usage_slot SELECT '2026-10-05 12:00Z', 1, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1;
+    INSERT INTO price_book_version (source_name, source_version, layer, digest, row_count, provider_rules, imported_at)
+    VALUES ('list', '1', 'own', repeat('0', 64), 1, '[]', now());
+    INSERT INTO sku_price
+        (version_id, price_id, provider_name, model, match, match_order, meter, kind, unit_quantity, unit_price,
+         currency, source)
+    VALUES (1, 'p', 'openai', 'gpt-5', '{"equals": "gpt-5"}', 0, 'input', 'list', 1000000, 2.5, 'USD', 'list')
+"""
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(assets("migrations")))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+
+
 def catalog(engine: Engine) -> set[tuple[str, ...]]:
     with transaction(engine) as connection:
         rows = {tuple(row) for row in connection.execute(text(CATALOG))}
@@ -61,6 +109,29 @@ def test_a_new_ledger_is_at_no_revision_and_an_upgraded_one_at_head(empty_databa
     migrate.upgrade(empty_database_url)
     migrate.upgrade(empty_database_url)
     assert migrate.current(empty_database_url) == migrate.head()
+
+
+def test_a_filled_ledger_is_upgraded_and_goes_on(empty: Engine, empty_database_url: str) -> None:
+    upgrade_to(empty, "0002")
+    with transaction(empty) as connection:
+        for statement in FILLED.split(";\n"):
+            connection.execute(text(statement))
+    migrate.upgrade(empty_database_url)
+    ship(empty, [an_event(1, usage=Usage(output_images=2)), an_event(2, NOON + timedelta(days=1))])
+    count_all(empty)
+    with transaction(empty) as connection:
+        totals = slot_totals(connection, OCTOBER, [])
+        (price,) = load_book(connection).prices
+    (total,) = totals
+    assert (total.calls, total.quantities[Meter.INPUT], total.quantities[Meter.IMAGE]) == (3, 107, 2)
+    assert (price.price_id, price.variant) == ("p", None)
+    assert all(check.holds for check in run_checks(empty))
+    # A partition from before is like one made now: nothing of the old rules stays on it.
+    old, new = (
+        {tuple(text.replace(day, "day") for text in row) for row in catalog(empty) if row[1] == f"usage_event_{day}"}
+        for day in ("20261005", "20261006")
+    )
+    assert old == new != set()
 
 
 def test_upgrades_at_once_wait_for_each_other(empty_database_url: str) -> None:

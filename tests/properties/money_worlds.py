@@ -46,18 +46,20 @@ SKUS: tuple[dict[str, object], ...] = (
     {"service_tier": "batch"},
     {"context_over_tokens": 128_000},
     {"region": "eu"},
+    {"variant": "1024x1024 hd"},
     {"daily_from": time(22, 30), "daily_to": time(6, 15)},
     {"kind": PriceKind.CONTRACTED, "daily_from": time(9), "daily_to": time(9, 15)},
 )
 
 DIMENSIONS = tuple(
-    dimension(number, model=model, service_tier=tier, context_band=band, region=region, team=team)
-    for number, (model, tier, band, region, team) in enumerate(
-        (model, tier, band, region, team)
+    dimension(number, model=model, service_tier=tier, context_band=band, region=region, variant=variant, team=team)
+    for number, (model, tier, band, region, variant, team) in enumerate(
+        (model, tier, band, region, variant, team)
         for model in ("m", "m", "m", "unknown")
         for tier in (None, "batch")
         for band in BANDS
         for region in (None, "eu")
+        for variant in (None, "1024x1024 hd")
         for team in (None, "red")
     )
 )
@@ -110,8 +112,9 @@ def _best(rows: list[SkuPrice], who: Dimension, meter: Meter, at: datetime) -> S
 def _fits(row: SkuPrice, who: Dimension, at: datetime) -> bool:
     over = row.context_over_tokens or 0
     assert over in (0, *CONTEXT_LADDER_TOKENS)
-    said = row.model == who.model and row.service_tier in (None, who.service_tier) and row.region in (None, who.region)
-    if not said or over > who.context_band:
+    facts = ("service_tier", "region", "variant")
+    said = all(getattr(row, name) in (None, getattr(who, name)) for name in facts)
+    if row.model != who.model or not said or over > who.context_band:
         return False
     if (row.effective_from and at < row.effective_from) or (row.effective_to and row.effective_to <= at):
         return False
@@ -123,6 +126,7 @@ def _fits(row: SkuPrice, who: Dimension, at: datetime) -> bool:
 
 def _closeness(row: SkuPrice) -> tuple[object, ...]:
     return (
+        row.variant is not None,
         row.service_tier is not None,
         row.region is not None,
         row.kind is PriceKind.CONTRACTED,

@@ -121,7 +121,7 @@ usage_event = Table(
     postgresql_partition_by="RANGE (started_at)",
 )
 
-# Whose usage several answers tell, and with which event it was counted: the first that was shipped.
+# Whose usage several answers tell, and the call it was counted with: the first that was shipped.
 counted_response = Table(
     "counted_response",
     metadata,
