@@ -75,8 +75,9 @@ class Told(Meaning):
 
     def read_stream(self, stream: Stream, found: Found) -> bool:
         self.read_errors(stream, found)
-        if told_by_cut := found.final:  # by a last frame of which the beginning is lost
-            return told_by_cut
+        told_before = found.final  # by a last frame of which the beginning is lost
+        if told_before:
+            return True
         self.read_names(stream, found)
         for name in self._layout.holds:
             found.told = False
