@@ -34,7 +34,8 @@ def test_every_recorded_exchange_reads_as_expected(recordings: Path) -> None:
     assert (check.checked, check.different, check.errors) == (1061, 0, 0)
     assert check.equal + check.ambiguous + check.unsupported == check.checked
     # Classified from the URL alone, every label of a dialect that is read comes out the same.
-    assert not [label for label in check.label_disagreements if label.split(" ")[0] in MEANINGS]
+    disagreements = {label for label in check.label_disagreements if label.split(" ")[0] in MEANINGS}
+    assert disagreements <= {"hf.inference → unknown"}  # a list of models, whoever is asked for it
     assert not set(check.unsupported_labels) & set(MEANINGS)
 
 

@@ -29,7 +29,7 @@ def count(value: object) -> int | None:
 
 def money(value: object) -> Decimal | None:
     """An amount exactly as it was told, in a number or a text. A float by its shortest text, never rounded."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _AMOUNT.fullmatch(text := str(value)):
+    if type(value) not in (int, float, str) or not _AMOUNT.fullmatch(text := str(value)):
         return None
     amount = Decimal(text)
     return amount if amount <= COUNT_MAX else None

@@ -66,5 +66,5 @@ def markdown(rows: Iterable[Coverage]) -> str:
 
 def _path(route: Route) -> str:
     """`POST` goes without saying."""
-    path = f"`{route.path}`" if route.method == "POST" else f"{route.method} `{route.path}`"
+    path = f"`{route.path or '/'}`" if route.method == "POST" else f"{route.method} `{route.path}`"
     return f"{path} (at {route.at})" if route.at else path

@@ -12,13 +12,15 @@ from metering.core.dialects.reading import Operation, RequestFacts
 class Route(msgspec.Struct, frozen=True):
     """A method and the end of a path, in segments. Gateways and clouds mount the same interface under any prefix.
 
-    `*` stands for any one segment, `{model}` for one that names the model; `{model}:verb` is Google's way.
+    `*` stands for any one segment, `{model}` for one that names the model; `{model}:verb` is Google's way. A name of
+    several segments has a `{part}` for each before its last.
     """
 
     method: str
     path: str
     at: str = ""  # only at providers with this in their name …
     not_at: str = ""  # … or at all but them: a few share a path with another's dialect
+    looks: bool = False  # it consumes nothing itself, and may tell what another call consumed
     query: str = ""  # the parameter that names the model, where neither path nor body does
 
     @property

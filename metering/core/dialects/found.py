@@ -46,10 +46,12 @@ class Found:
 class Meaning(ABC):
     """What the JSON texts of a family of dialects mean. Stateless: notes go to `Found`."""
 
-    headers: ClassVar[Collection[str]] = ()  # of the answer that tell something, in lower case
+    headers: Collection[str] = ()  # of the answer that tell something, in lower case
     reads_body: ClassVar[bool] = True  # False: the body is sound or a picture, and tells nothing
-    members: ClassVar[Collection[str]] = ()  # looked for where only the ends of a document were kept
-    cut_depth: ClassVar[int] = 1  # how deep they stand in a stream's frame
+    members: Collection[str] = ()  # looked for where only the ends of a document were kept
+    cut_depth: int = 1  # how deep they stand in a stream's frame
+    # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
+    telling: Collection[str] = frozenset({"usage", "eval_count", "prompt_eval_count"})
 
     @abstractmethod
     def read(self, text: bytes, found: Found) -> bool:

@@ -71,17 +71,20 @@ class Quirks:
     def cost(self, raw: Mapping[str, Any]) -> Decimal | None:
         """What the provider says the call cost, in USD, exactly."""
         for row in self._costs:
+            if row.path[0] not in raw:  # most answers tell none
+                continue
             value: Any = raw
             for key in row.path:
                 value = value.get(key) if isinstance(value, dict) else None
-            if value is not None and (amount := money(value)) is not None and (amount or row.zero_tells):
+            amount = money(value)
+            if amount is not None and (amount or row.zero_tells):
                 return amount.scaleb(row.exponent) if row.exponent else amount
         return None
 
     def variant(self, raw: Mapping[str, Any]) -> str | None:
         """A word of the usage object that decides a price."""
         for row in self._variants:
-            if told := word(raw.get(row.member)):
+            if row.member in raw and (told := word(raw[row.member])):
                 return f"{row.prefix} {told}"
         return None
 

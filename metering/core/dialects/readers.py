@@ -17,7 +17,6 @@ from metering.core.usage import UsageSource
 MEANINGS: Mapping[str, Meaning] = {
     dialect.name: dialect.meaning for dialect in DIALECTS.values() if dialect.meaning is not None
 }
-USAGE_NAMES = frozenset({"usage", "eval_count", "prompt_eval_count"})
 
 
 def open_reader(
@@ -161,9 +160,8 @@ class _AnswerReader:
             for text in stream.opening_payloads():
                 if members := head_members(text, meaning.members, meaning.cut_depth):
                     meaning.read_members(members, found)
-            # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
             members = tail_members(stream.cut.rstrip(), meaning.members, meaning.cut_depth)
-            if members.keys() & USAGE_NAMES:
+            if members.keys() & meaning.telling:
                 meaning.read_members(members, found)
         return meaning.read_stream(stream, found)
 

@@ -4,11 +4,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from metering.core.dialects.dialect import Route
+from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.reading import IDLE_OPERATION, UNKNOWN_OPERATION, Operation
 from metering.core.dialects.table import ROUTED
 
-MODEL = "{model}"
+MODEL, PART = "{model}", "{part}"
 # Methods that ask, remove or list; no model runs for them whatever the path.
 IDLE_METHODS = frozenset({"HEAD", "OPTIONS", "DELETE"})
 
@@ -29,13 +29,26 @@ def _key(segment: str) -> str:
 
 
 def _by_last_segment() -> dict[tuple[str, str], list[_Choice]]:
-    """The table by method and last segment: the longest path first, then the one with the most words of its own."""
-    choices = [_Choice(route.segments, route, dialect.operation) for dialect in ROUTED for route in dialect.routes]
-    choices.sort(key=lambda choice: (-len(choice.segments), sum(s == "*" or MODEL in s for s in choice.segments)))
+    """The table by method and last segment.
+
+    The longest path first, then the one with the most words of its own, then the one of some providers only.
+    """
+    choices = [
+        _Choice(route.segments, route, _operation(dialect, route)) for dialect in ROUTED for route in dialect.routes
+    ]
+    choices.sort(key=lambda choice: (-len(choice.segments), _wild(choice.segments), not choice.route.at))
     table: dict[tuple[str, str], list[_Choice]] = {}
     for choice in choices:
         table.setdefault((choice.route.method, _key(choice.segments[-1])), []).append(choice)
     return table
+
+
+def _wild(segments: tuple[str, ...]) -> int:
+    return sum(segment == "*" or "{" in segment for segment in segments)
+
+
+def _operation(dialect: Dialect, route: Route) -> Operation:
+    return msgspec.structs.replace(dialect.operation, consumes=None) if route.looks else dialect.operation
 
 
 _TABLE = _by_last_segment()
@@ -50,9 +63,7 @@ def classify(method: str, path: str, provider: str = "") -> Operation:
     if method in IDLE_METHODS:
         return IDLE_OPERATION
     path, _, query = path.partition("?")
-    segments = [segment for segment in path.split("/") if segment]
-    if not segments:
-        return UNKNOWN_OPERATION
+    segments = [segment for segment in path.split("/") if segment] or [""]
     last, provider = segments[-1], provider.lower()
     for key in (last, last[last.rfind(":") :] if ":" in last else last, "*"):
         for choice in _TABLE.get((method, key), ()):
@@ -72,7 +83,7 @@ def _matches(segments: list[str], wanted: tuple[str, ...]) -> bool:
     if len(segments) < len(wanted):
         return False
     ends = zip(segments[-len(wanted) :], wanted, strict=True)
-    return all(want in ("*", MODEL, segment) or _is_verb(segment, want) for segment, want in ends)
+    return all(want in ("*", MODEL, PART, segment) or _is_verb(segment, want) for segment, want in ends)
 
 
 def _is_verb(segment: str, want: str) -> bool:
@@ -80,10 +91,13 @@ def _is_verb(segment: str, want: str) -> bool:
 
 
 def _model(segments: list[str], wanted: tuple[str, ...]) -> str | None:
+    named = []
     for segment, want in zip(segments[-len(wanted) :], wanted, strict=True):
-        if want.startswith(MODEL):
-            return segment.removesuffix(want.removeprefix(MODEL))
-    return None
+        if want == PART:
+            named.append(segment)
+        elif want.startswith(MODEL):
+            named.append(segment.removesuffix(want.removeprefix(MODEL)))
+    return "/".join(named) or None
 
 
 def _deployment(segments: list[str]) -> str | None:

@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping
 
-from metering.core.dialects import anthropic, ollama, openai
+from metering.core.dialects import (
+    anthropic,
+    clouds,
+    cohere,
+    deepgram,
+    huggingface,
+    local_servers,
+    ollama,
+    openai,
+    replicate,
+    rerank,
+    watsonx,
+)
 from metering.core.dialects.dialect import Dialect, Route
 
 # Calls that every server knows and for which no model runs: lists, and the upkeep of local models.
@@ -18,9 +30,24 @@ _IDLE = Dialect(
         *(Route("POST", f"api/{word}") for word in ("show", "pull", "push", "create", "copy")),
     ),
 )
-# Paths of somebody's own interface that look like another's.
-_FOREIGN = Dialect(name="unknown", consumes=None, routes=(Route("POST", "api/v1/chat"),))  # LM Studio's own
+# Tokens counted, servers asked how they are, models loaded: what people do with servers of their own.
+_UPKEEP = Dialect(
+    name="unknown",
+    consumes=False,
+    routes=(
+        *(Route("POST", word) for word in ("tokenize", "detokenize", "decode", "apply-template", "text/tokenization")),
+        *(Route("POST", f"tokenizers/{word}") for word in ("estimate-token-count",)),
+        *(
+            Route("GET", word)
+            for word in ("health", "healthz", "ping", "metrics", "version", "info", "props", "slots", "ready", "live")
+        ),
+        *(Route("GET", f"{word}") for word in ("health_generate", "get_model_info", "get_server_info", "server_info")),
+        *(Route("POST", f"models/{word}") for word in ("load", "unload", "download")),
+        *(Route("POST", word) for word in ("props", "slots/*", "lora-adapters", "load_lora_adapter", "flush_cache")),
+        Route("GET", "generation"),  # OpenRouter: a look at what a call cost, which its answer told
+    ),
+)
 
-FAMILIES = (openai, anthropic, ollama)
+FAMILIES = (openai, anthropic, ollama, cohere, rerank, watsonx, replicate, deepgram, huggingface, local_servers, clouds)
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
-ROUTED = (*DIALECTS.values(), _IDLE, _FOREIGN)
+ROUTED = (*DIALECTS.values(), _IDLE, _UPKEEP)

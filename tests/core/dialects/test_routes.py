@@ -61,6 +61,16 @@ def test_claude_on_vertex_names_the_model_in_the_path() -> None:
         ("GET", "/v1/models/gpt-4o"),
         ("GET", "/api/tags"),
         ("POST", "/api/show"),
+        ("POST", "/tokenize"),
+        ("POST", "/v1/detokenize"),
+        ("POST", "/v1/tokenizers/estimate-token-count"),
+        ("POST", "/ml/v1/text/tokenization?version=2024-05-31"),
+        ("POST", "/api/v1/models/load"),
+        ("POST", "/slots/0?action=save"),
+        ("GET", "/health"),
+        ("GET", "/metrics"),
+        ("GET", "/get_model_info"),
+        ("GET", "/api/v1/generation?id=gen-1"),
         ("POST", "/v1/messages/count_tokens?beta=true"),
         ("POST", "/v1/responses/input_tokens"),
         ("GET", "/v1/responses/resp_1/input_items"),
@@ -73,6 +83,48 @@ def test_calls_that_never_consume(method: str, path: str) -> None:
     assert classify(method, path).consumes is False
 
 
+@pytest.mark.parametrize(
+    ("path", "provider", "dialect", "model"),
+    [
+        ("/v1/chat", "Cohere", "cohere.chat_v1", None),
+        ("/v1/chat", "writer", "openai.chat", None),
+        ("/v2/chat", "azure", "cohere.chat_v2", None),
+        ("/v2/rerank", "cohere", "cohere.rerank", None),
+        ("/v2/rerank", "vllm", "rerank", None),
+        ("/v2/embed", "cohere", "cohere.embed", None),
+        ("/embed", "local", "tei.embed", None),
+        ("/api/v1/chat", "", "lmstudio.chat", None),
+        ("/ml/v1/deployments/my-id/text/generation_stream?version=2024", "watsonx", "watsonx.generate", "my-id"),
+        ("/v1/models/meta/llama-3-70b/predictions", "replicate", "replicate.predictions", "meta/llama-3-70b"),
+        ("/v1/deployments/acme/painter/predictions", "replicate", "replicate.predictions", "acme/painter"),
+        ("/v1/listen?language=en&model=nova-3", "deepgram", "deepgram.listen", "nova-3"),
+        ("/v1/speak", "deepgram", "deepgram.speak", None),
+        ("/models/org/zephyr-7b", "huggingface", "hf.inference", "org/zephyr-7b"),
+        ("/models/gpt2", "huggingface", "hf.inference", "gpt2"),
+        ("/models/org/zephyr-7b", "other", "unknown", None),
+        ("/hf-inference/models/org/small/pipeline/fill-mask", "huggingface", "hf.inference", "org/small"),
+        ("/pipeline/fill-mask/bert-base", "huggingface", "hf.inference", "bert-base"),
+        ("/generate", "sglang-pool", "sglang.generate", None),
+        ("/generate", "local", "tgi.generate", None),
+        ("/", "my-tgi", "tgi.generate", None),
+        ("/completion", "local", "llamacpp.completion", None),
+        ("/a/ai/run/@cf/meta/llama-3.1-8b", "cloudflare", "cloudflare.run", "@cf/meta/llama-3.1-8b"),
+        ("/serving-endpoints/my%20llama/invocations", "databricks", "databricks.invocations", "my llama"),
+        ("/api/v2/cortex/inference:complete", "snowflake", "snowflake.complete", None),
+        ("/complete", "aleph-alpha", "aleph-alpha.complete", None),
+    ],
+)
+def test_a_familys_own_paths(path: str, provider: str, dialect: str, model: str | None) -> None:
+    operation = classify("POST", path, provider)
+    assert (operation.dialect, operation.model) == (dialect, model)
+
+
+def test_a_look_consumes_nothing_itself() -> None:
+    asked, looked = classify("POST", "/v1/predictions"), classify("GET", "/v1/predictions/p-1")
+    assert (asked.dialect, looked.dialect) == ("replicate.predictions", "replicate.predictions")
+    assert (asked.consumes, looked.consumes) == (True, None)
+
+
 def test_a_poll_may_be_the_first_to_tell_usage() -> None:
     operation = classify("get", "/v1/responses/resp_1?stream=true")
     assert (operation.dialect, operation.consumes) == ("openai.responses.retrieve", None)
@@ -81,8 +133,6 @@ def test_a_poll_may_be_the_first_to_tell_usage() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "provider"),
     [
-        ("POST", "/v1/chat", "cohere"),
-        ("POST", "/api/v1/chat", ""),
         ("POST", "/v1beta/models/gemini-2.5-flash:generateContent", "google"),
         ("POST", "/model/us.amazon.nova-lite-v1%3A0/converse", "aws"),
         ("GET", "/v1/chat/completions", "openai"),
