@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from metering.core.dialects import anthropic, ollama, openai
+from metering.core.dialects import anthropic, gemini, gemini_interactions, ollama, openai, vertex
 from metering.core.dialects.dialect import Dialect, Route
 
 # Calls that every server knows and for which no model runs: lists, and the upkeep of local models.
@@ -21,6 +21,6 @@ _IDLE = Dialect(
 # Paths of somebody's own interface that look like another's.
 _FOREIGN = Dialect(name="unknown", consumes=None, routes=(Route("POST", "api/v1/chat"),))  # LM Studio's own
 
-FAMILIES = (openai, anthropic, ollama)
+FAMILIES = (openai, anthropic, ollama, gemini, gemini_interactions, vertex)
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
 ROUTED = (*DIALECTS.values(), _IDLE, _FOREIGN)

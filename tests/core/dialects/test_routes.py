@@ -83,8 +83,7 @@ def test_a_poll_may_be_the_first_to_tell_usage() -> None:
     [
         ("POST", "/v1/chat", "cohere"),
         ("POST", "/api/v1/chat", ""),
-        ("POST", "/v1beta/models/gemini-2.5-flash:generateContent", "google"),
-        ("POST", "/model/us.amazon.nova-lite-v1%3A0/converse", "aws"),
+        ("POST", "/v1beta/models/gemini-2.5-flash:novelVerb", "google"),
         ("GET", "/v1/chat/completions", "openai"),
         ("POST", "", ""),
         ("POST", "/", ""),
