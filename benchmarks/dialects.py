@@ -124,7 +124,7 @@ def _gemini_answer(text: str, **more: object) -> Event:
     content = {"parts": [{"text": text}], "role": "model"}
     candidate: Event = {"content": content, "index": 0, **more}
     names = {"modelVersion": "gemini-2.5-flash", "responseId": "jNcEavSuHfWA7_UP9"}
-    return {"candidates": [candidate], "usageMetadata": GEMINI_USAGE} | names
+    return {"candidates": [candidate], "usageMetadata": GEMINI_USAGE, **names}
 
 
 def _gemini_answers() -> list[Event]:
