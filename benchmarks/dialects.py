@@ -49,6 +49,16 @@ MESSAGE_USAGE = {
     "output_tokens": 100,
     "service_tier": "standard",
 }
+GEMINI_USAGE = {
+    "promptTokenCount": 812,
+    "candidatesTokenCount": 60,
+    "totalTokenCount": 912,
+    "cachedContentTokenCount": 512,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 812}],
+    "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 512}],
+    "thoughtsTokenCount": 40,
+    "serviceTier": "standard",
+}
 OLLAMA_USAGE = {"total_duration": 9, "prompt_eval_count": 812, "prompt_eval_duration": 5, "eval_count": 100}
 TEXT = "Forty-two is the answer. " * 20
 
@@ -110,10 +120,29 @@ def _ollama_stream() -> list[bytes]:
     return [_json(line) + b"\n" for line in [*lines, names | {"done": True, "done_reason": "stop"} | OLLAMA_USAGE]]
 
 
+def _gemini_answer(text: str, **more: object) -> Event:
+    content = {"parts": [{"text": text}], "role": "model"}
+    candidate: Event = {"content": content, "index": 0, **more}
+    names = {"modelVersion": "gemini-2.5-flash", "responseId": "jNcEavSuHfWA7_UP9"}
+    return {"candidates": [candidate], "usageMetadata": GEMINI_USAGE, **names}
+
+
+def _gemini_answers() -> list[Event]:
+    return [*(_gemini_answer(f" word{n}") for n in range(CHUNKS - 1)), _gemini_answer("", finishReason="STOP")]
+
+
+def _gemini_array() -> list[bytes]:
+    """As it comes without `alt=sse`."""
+    texts = [json.dumps(each, indent=2).encode() for each in _gemini_answers()]
+    return [b"[" + texts[0], *(b"\n,\r\n" + text for text in texts[1:]), b"\n]"]
+
+
 def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
     """Name → operation, content type, content-encoding, chunks."""
     chat, responses = classify("POST", "/v1/chat/completions"), classify("POST", "/v1/responses")
     messages, ollama = classify("POST", "/v1/messages"), classify("POST", "/api/chat")
+    gemini = classify("POST", "/v1beta/models/gemini-2.5-flash:generateContent")
+    gemini_stream = classify("POST", "/v1beta/models/gemini-2.5-flash:streamGenerateContent")
     choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
     names = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "service_tier": "default"}
     chat_body = _json(names | {"choices": [choice], "usage": CHAT_USAGE})
@@ -135,11 +164,14 @@ def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
         "openai.responses json": (responses, body, "", [_json(response | {"usage": RESPONSE_USAGE})]),
         "anthropic.messages json": (messages, body, "", [_json(message | {"usage": MESSAGE_USAGE})]),
         "ollama.chat json": (ollama, body, "", [_json(ollama_body)]),
+        "gemini.generate json": (gemini, body, "", [_json(_gemini_answer(TEXT, finishReason="STOP"))]),
         "openai.chat stream": (chat, stream, "", _chat_stream(continuous=False)),
         "openai.chat stream, usage in every chunk": (chat, stream, "", _chat_stream(continuous=True)),
         "openai.responses stream": (responses, stream, "", _responses_stream()),
         "anthropic.messages stream": (messages, stream, "", _message_stream()),
         "ollama.chat stream": (ollama, ndjson, "", _ollama_stream()),
+        "gemini.stream_generate stream": (gemini_stream, stream, "", sse(*_gemini_answers())),
+        "gemini.stream_generate stream, an array": (gemini_stream, body, "", _gemini_array()),
     }
 
 

@@ -2,8 +2,9 @@
 
 The rule: a name in the expected usage that ours has a field for must be equal, and a reported zero is not the same as
 not reported. Tokens that we read and they did not name must be zero or nothing; searches and fetches may be told
-by one side only. What a call counted without consuming it must be nothing to us. Members of the provider's own object
-that our usage has no field for must stand in ours as they were told. All other names are not compared, and listed.
+by one side only, and so may modalities where the other splits no total. What a call counted without consuming it must
+be nothing to us. Members of the provider's own object that our usage has no field for must stand in ours as they were
+told. All other names are not compared, and listed.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from metering.core.dialects import Reading
+from metering.core.dialects.gemini_usage import TRAFFIC_TYPES
 from metering.core.usage import Usage
 
 # Their name → our field.
@@ -26,6 +28,7 @@ FIELDS: Mapping[str, str] = {
     "input_audio_tokens": "audio_input_tokens",
     "input_image_tokens": "image_input_tokens",
     "input_video_tokens": "video_input_tokens",
+    "input_document_tokens": "document_input_tokens",
     "tool_use_prompt_tokens": "tool_use_input_tokens",
     "reasoning_tokens": "reasoning_output_tokens",
     "output_audio_tokens": "audio_output_tokens",
@@ -40,6 +43,7 @@ FIELDS: Mapping[str, str] = {
     "billed_output_tokens": "billed_output_tokens",
     "search_units": "search_units",
     "characters": "input_characters",
+    "billable_characters": "input_characters",
 }
 # Their name, in seconds → our field.
 DURATIONS: Mapping[str, str] = {"audio_seconds": "audio_input_ms", "predict_time_s": "compute_ms"}
@@ -57,6 +61,18 @@ COUNTED = "counted_input_tokens"
 # Compared as well, but not one of our fields: what was read and neither came from a cache nor went to one.
 UNCACHED = "uncached_input_tokens"
 TIER = "service_tier"
+GUARDRAIL = "guardrail_units"  # all kinds of them, as the provider tells them
+# Their name → the member of our reading.
+OF_READING: Mapping[str, str] = {
+    COST: "reported_cost",
+    TICKS: "reported_cost",
+    COUNTED: "usage",
+    TIER: "service_tier",
+    GUARDRAIL: "raw_usage",
+}
+_MODALITIES = frozenset(
+    field for field in FIELDS.values() if field.startswith(("audio_", "image_", "video_", "document_"))
+)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -77,11 +93,13 @@ def compare(expected: Mapping[str, Any] | None, reading: Reading) -> list[Differ
     differences = [Difference(name, value, ours[name]) for name, value in named.items() if value != ours[name]]
     covered = {FIELDS[name] for name in named if name in FIELDS}
     tokens = {field for field in FIELDS.values() if field.endswith("_tokens")}
+    if not covered & _MODALITIES:
+        tokens -= _MODALITIES
     extra = [field for field in sorted(tokens - covered) if getattr(usage, field)]
     return differences + [Difference(field, None, getattr(usage, field)) for field in extra]
 
 
-COMPARED = frozenset({*FIELDS, *DURATIONS, *VERBATIM, UNCACHED, TIER, TOOLS, COST, TICKS, COUNTED})
+COMPARED = frozenset({*FIELDS, *DURATIONS, *VERBATIM, *OF_READING, UNCACHED, TOOLS})
 
 
 def not_compared(expected: Mapping[str, Any] | None) -> list[str]:
@@ -97,6 +115,8 @@ def _theirs(name: str, value: Any) -> Any:
         return Decimal(str(value))
     if name == TICKS:
         return Decimal(value) / TICKS_PER_USD if value else None  # Azure Foundry sends a zero and means nothing by it
+    if name == TIER and isinstance(value, int):  # some clients of Google's ask for numbers
+        return TRAFFIC_TYPES.get(value)
     return None if name == COUNTED else value
 
 
@@ -107,12 +127,8 @@ def _ours(name: str, usage: Usage, reading: Reading) -> Any:
     if name == TOOLS:
         told = [requests for field in TOOL_FIELDS if (requests := getattr(usage, field)) is not None]
         return sum(told) if usage.tool_requests is not None else None
-    if name in (COST, TICKS):
-        return reading.reported_cost
-    if name == COUNTED:
-        return reading.usage
-    if name == TIER:
-        return reading.service_tier
+    if name in OF_READING:
+        return getattr(reading, OF_READING[name])
     return _uncached(usage) if name == UNCACHED else getattr(usage, FIELDS.get(name) or DURATIONS[name])
 
 

@@ -44,7 +44,7 @@ def test_verdicts(tmp_path: Path) -> None:
     _write(tmp_path, "different.json", expected_usage={"input_tokens": 3, "output_tokens": 5, "reasoning_tokens": 0})
     _write(tmp_path, "extra.json", expected_usage=None)
     _write(tmp_path, "ambiguous.json", expected_ambiguous=True, expected_usage={"input_tokens": 9})
-    _write(tmp_path, "unsupported.json", url="https://x/v1beta/models/gemini-2.5-flash:generateContent")
+    _write(tmp_path, "unsupported.json", url="https://x/v9/novel")
     _write(tmp_path, "source.json", expected_source="partial")
     _write(tmp_path, "relabelled.json", dialect="openai.completions")
     (tmp_path / "no_json.json").write_text("{")

@@ -62,7 +62,7 @@ def test_any_chunking_reads_the_same(recording: Recording, cuts: list[int], enco
 def test_any_cut_reads_no_more_than_the_whole(recording: Recording, end: int) -> None:
     whole = _read(recording.operation, [recording.body], "", recording.provider)
     cut = _read(recording.operation, [recording.body[:end]], "", recording.provider)
-    if cut.usage and whole.usage:
+    if cut.usage and whole.usage and recording.dialect != "gemini.stream_generate":  # there a count may go down
         assert (cut.usage.output_tokens or 0) <= (whole.usage.output_tokens or 0)
         assert (cut.usage.input_tokens or 0) <= (whole.usage.input_tokens or 0)
     assert whole.usage or not cut.usage

@@ -86,6 +86,7 @@ def check_rows(events: Sequence[UsageEvent], recorded: Recorded) -> list[Differe
     reading = Reading(
         usage=call.usage,
         usage_source=call.usage_source,
+        raw_usage=call.raw_usage,
         service_tier=call.service_tier,
         reported_cost=call.reported_cost,
         response_model=call.response_model,

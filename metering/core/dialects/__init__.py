@@ -8,7 +8,7 @@ reading = reader.finish()
 
 from metering.core.dialects.dialect import Dialect
 from metering.core.dialects.readers import MEANINGS, fill_in, open_reader, read_whole
-from metering.core.dialects.reading import Operation, Reader, Reading, RequestFacts
+from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.request import read_request
 from metering.core.dialects.routes import classify
 from metering.core.dialects.table import DIALECTS
@@ -17,6 +17,7 @@ from metering.core.dialects.windows import Kept, Windows
 __all__ = [
     "DIALECTS",
     "MEANINGS",
+    "NO_HEADERS",
     "Dialect",
     "Kept",
     "Operation",

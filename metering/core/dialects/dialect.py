@@ -63,6 +63,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     consumes: bool | None = True  # False: such a call never consumes; None: it may tell what another call consumed
     meaning: Meaning | None = None  # None: the answer tells nothing that is metered
     request: RequestMeaning = MODEL_AND_STREAM
+    streams: bool = False  # every answer that is none of an error is a stream
     spoken_by: str = ""  # whose interface it is, and who else serves it
     # Where the counts stand, for people:
     input_total: str = "–"
@@ -74,4 +75,5 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def operation(self) -> Operation:
         """What a request that speaks it is."""
-        return Operation(self.name, self.operation_name, consumes=self.consumes)
+        headers = self.meaning.headers if self.meaning else ()
+        return Operation(self.name, self.operation_name, consumes=self.consumes, streams=self.streams, headers=headers)

@@ -18,6 +18,7 @@ class Found:
     """Notes taken while reading one answer."""
 
     # Defaults live in the class: an answer sets few of them, and stores an instance does not make are saved per answer.
+    asked: str | None = None  # the model, where the path names it
     model: str | None = None
     response_id: str | None = None
     service_tier: str | None = None
@@ -25,6 +26,7 @@ class Found:
     plain: Plain | None = None  # what `raw_usage` says, where it is a plain object
     timings: dict[str, Any] | None = None
     web_searches = 0
+    searched: frozenset[str] = frozenset()  # what was searched for, where several frames may tell the same
     failed = False  # an error object was seen
     told = False  # a usage object that says something was seen
     final = False  # the usage found is the last word
@@ -51,7 +53,7 @@ class Meaning(ABC):
     members: Collection[str] = ()  # looked for where only the ends of a document were kept
     cut_depth: int = 1  # how deep they stand in a stream's frame
     # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
-    telling: Collection[str] = frozenset({"usage", "eval_count", "prompt_eval_count"})
+    telling: Collection[str] = frozenset({"usage", "usageMetadata", "eval_count", "prompt_eval_count"})
 
     @abstractmethod
     def read(self, text: bytes, found: Found) -> bool:

@@ -7,9 +7,10 @@ A server's content type is a hint only (streams come as `application/json` and `
 from collections.abc import Iterator, Sequence
 from enum import Enum
 
-from metering.core.dialects.windows import BOM, SSE_STARTS, Kept
+from metering.core.dialects.windows import ARRAY_SEPARATORS, BOM, SSE_STARTS, Kept, is_prelude
 
 DONE = b"[DONE]"
+EVENT_STREAM_TYPE = "application/vnd.amazon.eventstream"
 
 
 class Framing(Enum):
@@ -18,6 +19,8 @@ class Framing(Enum):
     JSON = "json"
     SSE = "sse"
     NDJSON = "ndjson"
+    ARRAY = "array"  # a JSON array that is sent object by object
+    EVENT_STREAM = "event stream"  # AWS: binary frames
     OTHER = "other"  # audio, HTML, nothing: no JSON to read
 
 
@@ -28,9 +31,13 @@ def sniff(head: bytes, content_type: str) -> Framing:
     start = head.removeprefix(BOM).lstrip()  # OpenRouter sends blank lines while a model thinks
     if start.startswith(SSE_STARTS):
         return Framing.SSE
-    if start[:1] in (b"{", b"["):
-        content_type = content_type.lower()
+    content_type = content_type.lower()
+    if start[:1] == b"[":
+        return Framing.ARRAY if any(separator in head for separator in ARRAY_SEPARATORS) else Framing.JSON
+    if start[:1] == b"{":
         return Framing.NDJSON if "ndjson" in content_type or "jsonl" in content_type else Framing.JSON
+    if is_prelude(head) or content_type.startswith(EVENT_STREAM_TYPE):
+        return Framing.EVENT_STREAM
     return Framing.OTHER
 
 
@@ -42,9 +49,11 @@ class Stream:
     """
 
     def __init__(self, kept: Kept, framing: Framing) -> None:
-        self._sse = framing is Framing.SSE
+        self._sse, self._array = framing is Framing.SSE, framing is Framing.ARRAY
         self._separator = b"\n\n" if self._sse else b"\n"
         head = kept.head.removeprefix(BOM)
+        if self._array:
+            self._separator = next((each for each in ARRAY_SEPARATORS if each in head), ARRAY_SEPARATORS[0])
         if self._sse:
             head = _lines_end_in_lf(head)
         self.opening = self.cut = b""
@@ -55,6 +64,10 @@ class Stream:
             self.cut, _, tail = tail.partition(self._separator)
             self._texts = [head, tail]
         self.ending = self._texts[-1]
+
+    def forget_head(self) -> None:
+        """Go on with what came last: something told after the head has been read already."""
+        self._texts = [self.ending]
 
     def first(self, frames: int) -> Iterator[bytes]:
         """The JSON texts of the first frames."""
@@ -116,8 +129,10 @@ class Stream:
         """The JSON texts of one frame.
 
         For SSE the data lines joined, or each alone where a server forgot the blank line; and llama.cpp's
-        `error:` lines.
+        `error:` lines. The first and the last of an array have its brackets.
         """
+        if self._array:
+            return (frame.strip(b" \r\n[],"),)
         if not self._sse:
             return (frame,)
         if frame.startswith(b"data:") and b"\n" not in frame:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import msgspec
 
 from metering.core.dialects.decoding import Decoding
+from metering.core.dialects.event_stream import unwrap
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Framing, Stream, sniff
 from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
-from metering.core.dialects.scan import head_members, parse, tail_members
+from metering.core.dialects.scan import head_members, tail_members
 from metering.core.dialects.table import DIALECTS
 from metering.core.dialects.windows import BOM, Kept, Windows
 from metering.core.usage import UsageSource
@@ -17,6 +18,8 @@ from metering.core.usage import UsageSource
 MEANINGS: Mapping[str, Meaning] = {
     dialect.name: dialect.meaning for dialect in DIALECTS.values() if dialect.meaning is not None
 }
+_STREAMS = (Framing.SSE, Framing.NDJSON, Framing.ARRAY)
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def open_reader(
@@ -37,7 +40,16 @@ def open_reader(
     meaning = MEANINGS.get(operation.dialect)
     if meaning is None or operation.consumes is False:
         return _BlindReader(operation, status)
-    return _AnswerReader(operation, meaning, status, content_type, content_encoding, Found(provider, headers))
+    return _AnswerReader(
+        operation, meaning, status, content_type, content_encoding, _begin(operation, provider, headers)
+    )
+
+
+def _begin(operation: Operation, provider: str, headers: Mapping[str, str]) -> Found:
+    found = Found(provider, headers)
+    if operation.model:
+        found.asked = operation.model
+    return found
 
 
 def read_whole(
@@ -53,7 +65,7 @@ def read_whole(
     """Read an answer that came in one piece: what its reader would say of it, for half the price."""
     meaning = MEANINGS.get(operation.dialect)
     if meaning is not None and content_type == "application/json" and not content_encoding and body.startswith(b"{"):
-        found = Found(provider, headers)
+        found = _begin(operation, provider, headers)
         if operation.consumes is not False and meaning.read(body, found):
             return _conclude(operation, meaning, status, found, Framing.JSON, complete=True)
     reader = open_reader(
@@ -132,9 +144,13 @@ class _AnswerReader:
         elif self._decoding is None or self._decoding.readable:
             kept = self._windows.kept()
             framing = sniff(kept.head, self._content_type)
+            if framing is Framing.EVENT_STREAM:
+                unwrapped = unwrap(kept)
+                kept, framing = unwrapped.kept, unwrapped.framing
+                found.partial, found.failed = unwrapped.corrupt, unwrapped.failed
             if framing is Framing.JSON:
                 framing, complete = self._read_document(kept, found)
-            if framing in (Framing.SSE, Framing.NDJSON):
+            if framing in _STREAMS:
                 complete = self._read_stream(Stream(kept, framing), found)
         return _conclude(self._operation, self._meaning, self._status, found, framing, complete=complete)
 
@@ -145,10 +161,12 @@ class _AnswerReader:
             return Framing.JSON, True
         if b"}\n{" in head or b"}\r\n{" in head:
             return Framing.NDJSON, False
+        if is_array := head.lstrip().startswith(b"["):  # one that was cut: its members are those of the objects in it
+            head = head.lstrip()[1:]
         meaning.read_members(head_members(head, meaning.members), found)
         if not kept.dropped:
-            return Framing.JSON, False
-        tail = kept.tail.rstrip()
+            return Framing.ARRAY if is_array else Framing.JSON, False
+        tail = kept.tail.rstrip().removesuffix(b"]").rstrip()
         found_at_end = tail_members(tail, meaning.members)
         meaning.read_members(found_at_end, found)
         return Framing.JSON, bool(found_at_end)
@@ -157,12 +175,15 @@ class _AnswerReader:
         meaning = self._meaning
         if stream.opening or stream.cut:
             meaning.read_names(stream, found)  # before a frame further on, which may name another id
-            for text in stream.opening_payloads():
-                if members := head_members(text, meaning.members, meaning.cut_depth):
+            if not (found.model and found.response_id):
+                for text in stream.opening_payloads():
+                    if members := head_members(text, meaning.members, meaning.cut_depth):
+                        meaning.read_members(members, found)
+            if stream.cut and not any(b'"%s"' % name.encode() in stream.ending for name in meaning.telling):
+                members = tail_members(stream.cut.rstrip(b" \r\n]"), meaning.members, meaning.cut_depth)
+                if members.keys() & meaning.telling:
                     meaning.read_members(members, found)
-            members = tail_members(stream.cut.rstrip(), meaning.members, meaning.cut_depth)
-            if members.keys() & meaning.telling:
-                meaning.read_members(members, found)
+                    stream.forget_head()
         return meaning.read_stream(stream, found)
 
 
@@ -226,11 +247,13 @@ def fill_in(reading: Reading, facts: RequestFacts) -> Reading:
 
 
 def _read_array(meaning: Meaning, text: bytes, found: Found) -> bool:
-    """Some servers wrap an answer or an error in a list."""
-    items = parse(text) if text.lstrip().startswith(b"[") else None
-    if not isinstance(items, list):
+    """Some servers wrap an answer or an error in a list; some send the objects of a stream as one."""
+    if not text.lstrip().startswith(b"["):
+        return False
+    try:
+        items = _decode_items(text)
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return False
     for item in items:
-        if isinstance(item, dict):
-            meaning.read_members({name: item[name] for name in meaning.members if name in item}, found)
+        meaning.read(bytes(item), found)
     return True

@@ -1,6 +1,6 @@
 """The words of the dialects: what a request is, what it says, and what its answer told."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -19,6 +19,8 @@ class Operation(msgspec.Struct, frozen=True):
     operation_name: str  # OpenTelemetry gen_ai.operation.name, or "unknown"
     consumes: bool | None  # False: such a call never consumes tokens; None: not known
     model: str | None = None  # from the path, where the dialect puts it there
+    streams: bool = False  # every answer comes as a stream, whatever its content type says
+    headers: Collection[str] = ()  # of the answer that its reader wants
 
 
 UNKNOWN_OPERATION = Operation("unknown", "unknown", consumes=None)

@@ -7,12 +7,15 @@ from metering.core.dialects import (
     clouds,
     cohere,
     deepgram,
+    gemini,
+    gemini_interactions,
     huggingface,
     local_servers,
     ollama,
     openai,
     replicate,
     rerank,
+    vertex,
     watsonx,
 )
 from metering.core.dialects.dialect import Dialect, Route
@@ -48,6 +51,21 @@ _UPKEEP = Dialect(
     ),
 )
 
-FAMILIES = (openai, anthropic, ollama, cohere, rerank, watsonx, replicate, deepgram, huggingface, local_servers, clouds)
+FAMILIES = (
+    openai,
+    anthropic,
+    gemini,
+    gemini_interactions,
+    vertex,
+    ollama,
+    cohere,
+    rerank,
+    watsonx,
+    replicate,
+    deepgram,
+    huggingface,
+    local_servers,
+    clouds,
+)
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
 ROUTED = (*DIALECTS.values(), _IDLE, _UPKEEP)

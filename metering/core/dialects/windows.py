@@ -5,6 +5,8 @@ tail are all a reader needs. A document that fits is kept whole. Of a stream, wh
 much less is kept: a worker carries hundreds of them for minutes.
 """
 
+from zlib import crc32
+
 import msgspec
 
 HEAD_BYTES = 32 * 1024
@@ -18,6 +20,10 @@ STREAM_KEPT_BYTES_MAX = 3 * STREAM_END_BYTES
 # What a kept piece takes beside its bytes: a body in pieces of one byte is bounded too.
 PIECE_OVERHEAD_BYTES = 64
 BOM = b"\xef\xbb\xbf"
+# What stands alone on a line between the objects of a streamed array: Google sends the first.
+ARRAY_SEPARATORS = (b"\n,\r\n", b"\n,\n")
+# Each frame of an AWS event stream has this header; behind it, no frame's beginning is far.
+FRAME_MARK = b"\r:message-type"
 SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
@@ -105,11 +111,20 @@ class Windows:
         return Kept(text[: self._head_bytes], text[self._head_bytes :], self._dropped)
 
 
+def is_prelude(text: bytes, at: int = 0) -> bool:
+    """Whether a frame of an AWS event stream begins there: two lengths and their CRC."""
+    return len(text) >= at + 12 and crc32(text[at : at + 8]) == int.from_bytes(text[at + 8 : at + 12])
+
+
 def _find_separator(text: bytes) -> bytes:
-    """What stands between the frames of a stream that starts with `text`; nothing if it is none, or none ended yet."""
+    """What each frame of a stream that starts with `text` has; nothing if it is none, or none ended yet."""
+    if is_prelude(text):
+        return FRAME_MARK
     start = text[:256].removeprefix(BOM).lstrip()
     if start.startswith(SSE_STARTS):
         return next((separator for separator in (b"\n\n", b"\r\n\r\n", b"\r\r") if separator in text), b"")
+    if start.startswith(b"["):
+        return next((separator for separator in ARRAY_SEPARATORS if separator in text), b"")
     # A search of all that a long document keeps, at each join, took longer than all else about it.
     first = text[:HEAD_BYTES]
     return b"\n" if start.startswith(b"{") and (b"}\n{" in first or b"}\r\n{" in first) else b""

@@ -6,12 +6,14 @@ that jumps can't make a call end before it began.
 
 import random
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from metering.core.dialects import (
+    NO_HEADERS,
     Reader,
     Reading,
     RequestFacts,
@@ -45,6 +47,7 @@ class CallRecord:
     _prefix = b""
     _windows: Windows | None = None
     _head: ResponseHead | None = None
+    _headers: Mapping[str, str] = NO_HEADERS  # of the answer, that its reader wants
     _reader: Reader | None = None  # of an answer in several pieces
     _whole = b""
     _opened: UsageEvent | None = None
@@ -87,7 +90,10 @@ class CallRecord:
         """An answer begins."""
         self._head = head
         self.status = head.status
-        self.streamed = head.streamed
+        operation = self.operation
+        self.streamed = head.streamed or (operation.streams and head.status < 300)
+        if operation.headers:
+            self._headers = head.values(operation.headers)
 
     def feed(self, wire_length: int, content: bytes) -> None:
         """A piece of the answer went by: `content` is what is left of it without transfer framing."""
@@ -107,6 +113,7 @@ class CallRecord:
             content_type=head.content_type,
             content_encoding=head.content_encoding,
             provider=self.route.config.provider,
+            headers=self._headers,
         )
 
     def feed_last(self, wire_length: int, content: bytes) -> None:
@@ -199,6 +206,7 @@ class CallRecord:
                     content_type=head.content_type,
                     content_encoding=head.content_encoding,
                     provider=self.route.config.provider,
+                    headers=self._headers,
                     body=self._whole,
                 )
         except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer

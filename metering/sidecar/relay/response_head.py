@@ -1,14 +1,14 @@
 """Read an answer's head once and write the one the client gets: same lines, same case, same order, less hop-by-hop."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.recurring import AT_FIRST, LENGTH_DIGITS_MAX, Recurring
 
-_STREAMED_TYPES = (b"text/event-stream", b"application/x-ndjson")
+_STREAMED_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
     rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"
@@ -62,6 +62,12 @@ class ResponseHead:
             self.body_length = int(recurring.values[recurring.length_at])
             self.plain = recurring.rewritten
         return end
+
+    def values(self, names: Collection[str]) -> dict[str, str]:
+        """The headers called `names` (in lower case) of the answer that came last; they differ from one to the next."""
+        lines = (line.partition(b":") for line in self.plain.split(b"\r\n"))
+        told = ((name.decode("latin-1").lower(), value.strip().decode("latin-1")) for name, _, value in lines)
+        return {name: value for name, value in told if name in names}
 
     def write_client(self, connection: bytes, *, unchunked: bool = False) -> bytes:
         """The head for the client, with `connection`, a whole header line, at its end.
