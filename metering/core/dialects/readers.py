@@ -7,6 +7,7 @@ import msgspec
 from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Framing, Stream, sniff
+from metering.core.dialects.lines import Lines
 from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.scan import head_members, parse, tail_members
@@ -17,6 +18,7 @@ from metering.core.usage import UsageSource
 MEANINGS: Mapping[str, Meaning] = {
     dialect.name: dialect.meaning for dialect in DIALECTS.values() if dialect.meaning is not None
 }
+_NO_TEXT = ("audio/", "image/", "video/")
 USAGE_NAMES = frozenset({"usage", "eval_count", "prompt_eval_count"})
 
 
@@ -38,7 +40,10 @@ def open_reader(
     meaning = MEANINGS.get(operation.dialect)
     if meaning is None or operation.consumes is False:
         return _BlindReader(operation, status)
-    return _AnswerReader(operation, meaning, status, content_type, content_encoding, Found(provider, headers))
+    found = Found(provider, headers)
+    if operation.item is not None:
+        found.item = operation.item
+    return _AnswerReader(operation, meaning, status, content_type, content_encoding, found)
 
 
 def read_whole(
@@ -55,6 +60,8 @@ def read_whole(
     meaning = MEANINGS.get(operation.dialect)
     if meaning is not None and content_type == "application/json" and not content_encoding and body.startswith(b"{"):
         found = Found(provider, headers)
+        if operation.item is not None:
+            found.item = operation.item
         if operation.consumes is not False and meaning.read(body, found):
             return _conclude(operation, meaning, status, found, Framing.JSON, complete=True)
     reader = open_reader(
@@ -93,6 +100,7 @@ class _AnswerReader:
         "_content_type",
         "_decoding",
         "_found",
+        "_lines",
         "_meaning",
         "_operation",
         "_status",
@@ -116,11 +124,12 @@ class _AnswerReader:
         self._found = found
         self._windows = Windows()
         self._decoding: Decoding | None = None
-        self.feed = self._windows.feed
-        if not meaning.reads_body:
+        self._lines = Lines(meaning, found) if meaning.by_line else None
+        self.feed = self._windows.feed if self._lines is None else self._lines.feed
+        if not meaning.reads_body or content_type.startswith(_NO_TEXT):
             self.feed = _keep_nothing
         elif content_encoding and (encoding := content_encoding.strip().lower()) not in ("", "identity"):
-            self._decoding = Decoding(encoding, self._windows.feed)
+            self._decoding = Decoding(encoding, self.feed)
             self.feed = self._decoding.feed
 
     def finish(self) -> Reading:
@@ -128,8 +137,11 @@ class _AnswerReader:
         found, complete, framing = self._found, False, Framing.OTHER
         if self._decoding is not None:
             self._decoding.finish()
-        if not self._meaning.reads_body:
-            complete = True
+        if self.feed is _keep_nothing:
+            complete, found.idle = True, self._operation.consumes is None
+        elif self._lines is not None:
+            readable = self._decoding is None or self._decoding.readable
+            complete = found.final = self._lines.finish() and readable
         elif self._decoding is None or self._decoding.readable:
             kept = self._windows.kept()
             framing = sniff(kept.head, self._content_type)
@@ -181,7 +193,7 @@ def _conclude(
     if found.headers:
         usage, cost = TABLE.read_headers(found.headers, found.provider, usage, cost)
     polled = operation.consumes is None
-    if usage is not None:
+    if usage is not None and not (polled and found.pending):
         final = (found.final or complete or framing is Framing.JSON) and not found.partial
         source = UsageSource.REPORTED if final else UsageSource.PARTIAL
         if found.from_headers:
@@ -195,7 +207,7 @@ def _conclude(
         usage_source=source,
         raw_usage=found.raw_usage if usage is not None else None,
         response_model=found.model,
-        response_id=found.response_id,
+        response_id=found.response_id or operation.item,
         service_tier=found.service_tier,
         complete=complete,
         failed=found.failed or status >= 400,

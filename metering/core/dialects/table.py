@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping
 
-from metering.core.dialects import anthropic, ollama, openai
-from metering.core.dialects.dialect import Dialect, Route
-
-# Calls that every server knows and for which no model runs: lists, and the upkeep of local models.
-_IDLE = Dialect(
-    name="unknown",
-    consumes=False,
-    routes=(
-        Route("GET", "models"),
-        Route("GET", "models/*"),
-        Route("GET", "responses/*/input_items"),
-        Route("POST", "threads/*/messages"),  # OpenAI assistants: text is stored, not read
-        *(Route("GET", f"api/{word}") for word in ("tags", "ps", "version")),
-        *(Route("POST", f"api/{word}") for word in ("show", "pull", "push", "create", "copy")),
-    ),
+from metering.core.dialects import (
+    anthropic,
+    batches,
+    mistral,
+    ollama,
+    openai,
+    openai_jobs,
+    openai_media,
+    openai_more,
 )
+from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.idle import IDLE
+
 # Paths of somebody's own interface that look like another's.
 _FOREIGN = Dialect(name="unknown", consumes=None, routes=(Route("POST", "api/v1/chat"),))  # LM Studio's own
 
-FAMILIES = (openai, anthropic, ollama)
+FAMILIES = (openai, openai_media, openai_jobs, openai_more, anthropic, mistral, batches, ollama)
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
-ROUTED = (*DIALECTS.values(), _IDLE, _FOREIGN)
+ROUTED = (*DIALECTS.values(), IDLE, _FOREIGN)
