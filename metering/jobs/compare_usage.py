@@ -44,9 +44,15 @@ FIELDS: Mapping[str, str] = {
     "search_units": "search_units",
     "characters": "input_characters",
     "billable_characters": "input_characters",
+    "image_count": "output_images",
+    "pages": "input_pages",
 }
 # Their name, in seconds → our field.
-DURATIONS: Mapping[str, str] = {"audio_seconds": "audio_input_ms", "predict_time_s": "compute_ms"}
+DURATIONS: Mapping[str, str] = {
+    "audio_seconds": "audio_input_ms",
+    "video_seconds": "video_output_ms",
+    "predict_time_s": "compute_ms",
+}
 # Their name → what it is called in the provider's own object, which we keep.
 VERBATIM: Mapping[str, tuple[str, ...]] = {
     "total_tokens_reported": ("total_tokens", "totalTokens", "totalTokenCount"),

@@ -3,8 +3,13 @@
 A stream tells usage twice: `message_start` has the input side and the split by cache lifetime, `message_delta`
 the cumulative counts at the end. They are merged member by member, the later one wins, nothing is added: with
 server tools the second input count is larger than the first.
+
+A message may take several passes over the model, told apart in `iterations`. The top level is the sum of those of type
+`message`. It leaves out what compacting the context took, and what an advisor took, which is another model.
 """
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,7 +19,8 @@ from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import plain_message
-from metering.core.usage import Usage
+from metering.core.dialects.reading import Reading
+from metering.core.usage import Usage, UsageSource
 
 _COUNTS = {
     "cache_read_input_tokens": (("cache_read_input_tokens",),),
@@ -23,7 +29,16 @@ _COUNTS = {
     "reasoning_output_tokens": (("output_tokens_details", "thinking_tokens"),),
     "web_search_requests": (("server_tool_use", "web_search_requests"),),
     "web_fetch_requests": (("server_tool_use", "web_fetch_requests"),),
+    "code_execution_requests": (("server_tool_use", "code_execution_requests"),),
 }
+# Types of `iterations` that the top level leaves out.
+_PASSES_APART = frozenset({"compaction", "advisor_message"})
+_PASSES_MAX = 100
+# Where a message runs costs more if it may run in one place only.
+_ANYWHERE = frozenset({None, "global", "not_available"})
+
+
+_STOPPED = re.compile(rb'"stop_reason"\s*:\s*"')
 
 
 class _Delta(msgspec.Struct):
@@ -75,8 +90,15 @@ class AnthropicMessages(Meaning):
         raw = found.raw_usage
         if raw is None:
             return None
+        if (place := word(raw.get("inference_geo"))) not in _ANYWHERE:
+            found.variant = place
         plain = found.plain or plain_message(raw)
-        return read_any(raw) if plain is None else plain.usage()
+        if plain is not None:
+            return plain.usage()
+        if raw.get("speed") == "fast":
+            found.service_tier = "fast"
+        found.others = tuple(_passes_apart(found))
+        return read_any(raw)
 
     def _take(self, answer: _Answer, found: Found) -> None:
         found.failed = found.failed or answer.type == "error" or bool(answer.error)
@@ -88,13 +110,22 @@ class AnthropicMessages(Meaning):
             found.final = found.final or stopped
         elif answer.type == "message_stop":
             found.final = True
-        elif answer.type in (None, "message", "error"):
+        elif answer.type in (None, "message", "completion", "error"):
             self._take_message(answer, found)
 
     def _take_message(self, message: _Answer, found: Found) -> None:
         found.model = word(message.model) or found.model
         found.response_id = word(message.id) or found.response_id
         _take_usage(message.usage, found)
+
+
+class AnthropicComplete(AnthropicMessages):
+    """The interface before messages; it tells no usage."""
+
+    def read_stream(self, stream: Stream, found: Found) -> bool:
+        self.read_names(stream, found)
+        self.read_errors(stream, found)
+        return any(_STOPPED.search(text) for text in stream.last())
 
 
 def read_any(raw: dict[str, Any]) -> Usage | None:
@@ -120,6 +151,8 @@ def _take_usage(usage: object, found: Found) -> None:
     if not isinstance(usage, dict) or not usage:
         return
     plain = plain_message(usage)
+    if plain is None and isinstance(passes := usage.get("iterations"), list):
+        found.passes = passes  # what is kept of a usage object has room for a few of them only
     kept = usage if plain is not None else usage_object(usage) or {}
     if found.raw_usage:
         found.raw_usage, found.plain = later_wins(found.raw_usage, kept), None
@@ -128,15 +161,34 @@ def _take_usage(usage: object, found: Found) -> None:
     found.service_tier = word(found.raw_usage.get("service_tier"))
 
 
+def _passes_apart(found: Found) -> Iterator[Reading]:
+    """What `iterations` tell beside the top level: each is a row of its own, as it has its own context and model."""
+    for told in (found.passes or ())[:_PASSES_MAX]:
+        if not isinstance(told, dict) or word(told.get("type")) not in _PASSES_APART:
+            continue
+        if (usage := read_any(told)) is not None:
+            yield Reading(
+                usage=usage,
+                usage_source=UsageSource.REPORTED,
+                raw_usage=usage_object(told),
+                response_model=word(told.get("model")) or found.model,
+                response_id=found.response_id,
+                service_tier=found.service_tier,
+                complete=True,
+                variant=found.variant,
+            )
+
+
 def _total(*parts: int | None) -> int | None:
     """The sum of what was told; None if nothing was."""
     told = [part for part in parts if part is not None]
     return sum(told) if told else None
 
 
-_MESSAGES = AnthropicMessages()
+_MESSAGES, _COMPLETE = AnthropicMessages(), AnthropicComplete()
 _INPUT_PARTS = "`input_tokens` + cache read + cache written"
 _MERGED = "`message_start`, then `message_delta`: merged member by member, the later wins"
+_TOOLS = "searches, fetches, code runs; compaction and advisor passes as rows of their own"
 _ON_VERTEX = "publishers/anthropic/models"
 
 DIALECTS = (
@@ -149,8 +201,7 @@ DIALECTS = (
         input_total=_INPUT_PARTS,
         output_total="`output_tokens`",
         stream_usage=_MERGED,
-        also_counts="web searches",
-        gaps="compaction and advisor passes stand in `raw_usage.iterations` only",
+        also_counts=_TOOLS,
     ),
     Dialect(
         name="anthropic.messages.vertex",
@@ -164,7 +215,17 @@ DIALECTS = (
         input_total=_INPUT_PARTS,
         output_total="`output_tokens`",
         stream_usage=_MERGED,
-        also_counts="web searches",
+        also_counts=_TOOLS,
+    ),
+    Dialect(
+        name="anthropic.complete",
+        operation_name="text_completion",
+        routes=(Route("POST", "v1/complete"),),
+        meaning=_COMPLETE,
+        spoken_by="Anthropic, before messages",
+        input_total="never told",
+        output_total="never told",
+        stream_usage="never told",
     ),
     Dialect(
         name="anthropic.count_tokens",

@@ -12,8 +12,8 @@ from metering.core.dialects.reading import Operation, RequestFacts
 class Route(msgspec.Struct, frozen=True):
     """A method and the end of a path, in segments. Gateways and clouds mount the same interface under any prefix.
 
-    `*` stands for any one segment, `{model}` for one that names the model; `{model}:verb` is Google's way. A name of
-    several segments has a `{part}` for each before its last.
+    `*` stands for any one segment, `{id}` for one that names what is asked about, `{model}` for one that names the
+    model; `{model}:verb` is Google's way. A name of several segments has a `{part}` for each before its last.
     """
 
     method: str

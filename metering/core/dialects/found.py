@@ -3,15 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, ClassVar
+
+import msgspec
 
 from metering.core.dialects.framing import Stream
 from metering.core.dialects.plain import Plain
 from metering.core.dialects.reading import NO_HEADERS, Reading
+from metering.core.dialects.totals import Totals
+from metering.core.dialects.windows import Kept
 from metering.core.usage import Usage
 
 # How many frames are opened to learn model and id: Azure's first chunk has an empty model.
 NAMING_FRAMES_MAX = 4
+
+
+NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 
 class Found:
@@ -21,12 +29,15 @@ class Found:
     asked: str | None = None  # the model, where the path names it
     model: str | None = None
     response_id: str | None = None
+    item: str | None = None  # the id in the request's path: see `Operation`
     service_tier: str | None = None
     raw_usage: dict[str, Any] | None = None
     plain: Plain | None = None  # what `raw_usage` says, where it is a plain object
+    passes: list[Any] | None = None  # over the model, where a usage object tells them apart
     timings: dict[str, Any] | None = None
-    web_searches = 0
     searched: frozenset[str] = frozenset()  # what was searched for, where several frames may tell the same
+    counted: Mapping[str, int] = NO_COUNTS  # what stands in no usage object, by field of `Usage`: tools used, images
+    heard_ms: int | None = None  # how long the sound was, where it stands outside a usage object
     failed = False  # an error object was seen
     told = False  # a usage object that says something was seen
     final = False  # the usage found is the last word
@@ -38,11 +49,25 @@ class Found:
     once = False  # several answers tell this usage
     variant: str | None = None
     reported_cost: Decimal | None = None  # USD
+    totals: Totals | None = None  # of an answer that tells many others
     others: tuple[Reading, ...] = ()  # what other models took
 
     def __init__(self, provider: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         self.provider = provider  # the route's name for it
         self.headers = headers  # of the answer, as far as the meaning asks for them
+
+    def count(self, field: str, quantity: int) -> None:
+        """Note things that stand in no usage object."""
+        self.counted = {**self.counted, field: self.counted.get(field, 0) + quantity}
+
+    def with_counted(self, usage: Usage | None) -> Usage | None:
+        """`usage` and the things that were noted; what it tells itself goes first."""
+        if not self.counted:
+            return usage
+        usage = usage or Usage()
+        return msgspec.structs.replace(
+            usage, **{field: many for field, many in self.counted.items() if getattr(usage, field) is None}
+        )
 
 
 class Meaning(ABC):
@@ -54,6 +79,7 @@ class Meaning(ABC):
     cut_depth: int = 1  # how deep they stand in a stream's frame
     # Of a frame whose beginning is lost only a usage object is telling enough to be trusted.
     telling: Collection[str] = frozenset({"usage", "usageMetadata", "eval_count", "prompt_eval_count"})
+    by_line: bool = False  # True: lines without end, each read as it comes: see `read_line`
 
     @abstractmethod
     def read(self, text: bytes, found: Found) -> bool:
@@ -70,6 +96,10 @@ class Meaning(ABC):
     @abstractmethod
     def usage(self, found: Found) -> Usage | None:
         """The usage in what was found; None if nothing was reported."""
+
+    def read_line(self, line: Kept, found: Found) -> bool:
+        """Take what one line tells; False if it can't be read. `found.idle`: the others tell nothing either."""
+        return self.read(line.head, found)
 
     def read_names(self, stream: Stream, found: Found) -> None:
         """Open the first frames until the answer has told its model and id."""

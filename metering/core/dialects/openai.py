@@ -13,8 +13,9 @@ from metering.core.dialects.counts import count, usage_object, word
 from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
+from metering.core.dialects.openai_tools import count_tools
 from metering.core.dialects.plain import plain_usage
-from metering.core.dialects.quirks import TABLE, read_usage
+from metering.core.dialects.quirks import NAMED_TOOLS, TABLE, read_usage
 from metering.core.usage import Usage
 
 _EMPTY, _NO_CHOICES = msgspec.Raw(b""), msgspec.Raw(b"[]")
@@ -46,13 +47,8 @@ class _Choice(msgspec.Struct):
     usage: Any = None
 
 
-class _Item(msgspec.Struct):
-    type: Any = None
-
-
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
-_decode_items = msgspec.json.Decoder(list[_Item]).decode
 _RAW_MEMBERS = frozenset({"choices", "output", "response"})
 _SCANNED = tuple(name for name in _Answer.__struct_fields__ if name not in _RAW_MEMBERS)
 
@@ -103,9 +99,9 @@ class OpenAIChat(Meaning):
         if isinstance(answer.timings, dict):
             found.timings = answer.timings
         if (
-            _take_usage(answer.usage, found)
-            or _take_usage(_usage_of(answer.x_groq), found)
-            or _take_usage(_usage_of_choice(answer.choices), found)
+            take_usage(answer.usage, found)
+            or take_usage(_usage_of(answer.x_groq), found)
+            or take_usage(_usage_of_choice(answer.choices), found)
         ):
             # A chunk without choices carries nothing but the count: whatever follows, it is the final one.
             found.final = answer.choices == _NO_CHOICES
@@ -154,19 +150,21 @@ class OpenAIResponses(OpenAIChat):
             found.pending = response.status in _UNFINISHED
         if isinstance(response.background, bool):
             found.background = response.background
-        if _take_usage(response.usage, found):
+        if take_usage(response.usage, found):
             found.final = True
-            found.web_searches = _web_searches(response.output)
+            found.counted = count_tools(response.output)
 
     def usage(self, found: Found) -> Usage | None:
         usage = super().usage(found)
-        if not found.web_searches or usage is None or usage.web_search_requests is not None:
+        if usage is None or not found.counted:
             return usage
-        others = None if usage.tool_requests is None else max(0, usage.tool_requests - found.web_searches)
-        return msgspec.structs.replace(usage, web_search_requests=found.web_searches, tool_requests=others)
+        if usage.tool_requests:  # xAI's count of all its tools
+            named = sum(found.counted.get(tool, 0) for tool in NAMED_TOOLS if getattr(usage, tool) is None)
+            usage = msgspec.structs.replace(usage, tool_requests=max(0, usage.tool_requests - named))
+        return found.with_counted(usage)
 
 
-def _take_usage(usage: object, found: Found) -> bool:
+def take_usage(usage: object, found: Found) -> bool:
     """Keep `usage` as the latest state of a cumulative count; one of nulls and zeros says nothing."""
     if not isinstance(usage, dict):
         return False
@@ -208,16 +206,6 @@ def _from_timings(timings: dict[str, Any] | None) -> dict[str, Any] | None:
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
     return usage
-
-
-def _web_searches(output: msgspec.Raw) -> int:
-    """Searches the model ran on the provider's side; they are billed and stand in no usage object."""
-    if bytes(output).rfind(b"web_search_call") < 0:  # twice as fast as `in`
-        return 0
-    try:
-        return sum(item.type == "web_search_call" for item in _decode_items(output))
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return 0
 
 
 _LAST_THAT_SAYS = "last `usage` that says something; only sent if asked for at most providers"
@@ -266,7 +254,8 @@ DIALECTS = (
         input_total="`input_tokens`",
         output_total="`output_tokens`",
         stream_usage="`response.completed`, `.incomplete`, `.failed`",
-        also_counts="web searches",
+        also_counts="searches, code runs, images and other tools of the provider",
+        gaps="tools of a response over 288 KiB are not counted",
     ),
     Dialect(
         name="openai.responses.compact",

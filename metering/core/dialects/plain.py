@@ -131,6 +131,7 @@ class _CacheCreation(msgspec.Struct, forbid_unknown_fields=True):
 class _ServerToolUse(msgspec.Struct, forbid_unknown_fields=True):
     web_search_requests: Count | None = None
     web_fetch_requests: Count | None = None
+    code_execution_requests: Count | None = None
 
 
 class _Thought(msgspec.Struct, forbid_unknown_fields=True):
@@ -173,6 +174,7 @@ class PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
             reasoning_output_tokens=(self.output_tokens_details or _NO_THOUGHT).thinking_tokens,
             web_search_requests=tools.web_search_requests,
             web_fetch_requests=tools.web_fetch_requests,
+            code_execution_requests=tools.code_execution_requests,
         )
 
 

@@ -27,7 +27,7 @@ from metering.core.dialects.quirk_table import (
 from metering.core.usage import Usage
 
 # Tools that are counted apart wherever `tool_requests` counts all.
-_NAMED_TOOLS = ("web_search_requests", "file_search_requests", "code_execution_requests")
+NAMED_TOOLS = ("web_search_requests", "file_search_requests", "code_execution_requests")
 
 
 class Quirks:
@@ -116,7 +116,7 @@ class Quirks:
                 if rank < ranks.get(field, rank + 1):
                     counts[field], ranks[field] = told * times, rank
         if counts.get("tool_requests"):
-            counts["tool_requests"] -= sum(counts.get(tool, 0) for tool in _NAMED_TOOLS)
+            counts["tool_requests"] -= sum(counts.get(tool, 0) for tool in NAMED_TOOLS)
             counts["tool_requests"] = max(0, counts["tool_requests"])
         return counts
 

@@ -8,6 +8,7 @@ from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.event_stream import unwrap
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Framing, Stream, sniff
+from metering.core.dialects.lines import Lines
 from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.scan import head_members, tail_members
@@ -20,6 +21,7 @@ MEANINGS: Mapping[str, Meaning] = {
 }
 _STREAMS = (Framing.SSE, Framing.NDJSON, Framing.ARRAY)
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_NO_TEXT = ("audio/", "image/", "video/")
 
 
 def open_reader(
@@ -49,6 +51,8 @@ def _begin(operation: Operation, provider: str, headers: Mapping[str, str]) -> F
     found = Found(provider, headers)
     if operation.model:
         found.asked = operation.model
+    if operation.item is not None:
+        found.item = operation.item
     return found
 
 
@@ -104,6 +108,7 @@ class _AnswerReader:
         "_content_type",
         "_decoding",
         "_found",
+        "_lines",
         "_meaning",
         "_operation",
         "_status",
@@ -127,11 +132,12 @@ class _AnswerReader:
         self._found = found
         self._windows = Windows()
         self._decoding: Decoding | None = None
-        self.feed = self._windows.feed
-        if not meaning.reads_body:
+        self._lines = Lines(meaning, found) if meaning.by_line else None
+        self.feed = self._windows.feed if self._lines is None else self._lines.feed
+        if not meaning.reads_body or content_type.startswith(_NO_TEXT):
             self.feed = _keep_nothing
         elif content_encoding and (encoding := content_encoding.strip().lower()) not in ("", "identity"):
-            self._decoding = Decoding(encoding, self._windows.feed)
+            self._decoding = Decoding(encoding, self.feed)
             self.feed = self._decoding.feed
 
     def finish(self) -> Reading:
@@ -139,8 +145,11 @@ class _AnswerReader:
         found, complete, framing = self._found, False, Framing.OTHER
         if self._decoding is not None:
             self._decoding.finish()
-        if not self._meaning.reads_body:
-            complete = True
+        if self.feed is _keep_nothing:
+            complete, found.idle = True, self._operation.consumes is None
+        elif self._lines is not None:
+            readable = self._decoding is None or self._decoding.readable
+            complete = found.final = self._lines.finish() and readable
         elif self._decoding is None or self._decoding.readable:
             kept = self._windows.kept()
             framing = sniff(kept.head, self._content_type)
@@ -200,7 +209,7 @@ def _conclude(
     if found.headers:
         usage, cost = TABLE.read_headers(found.headers, found.provider, usage, cost)
     polled = operation.consumes is None
-    if usage is not None:
+    if usage is not None and not (polled and found.pending):
         final = (found.final or complete or framing is Framing.JSON) and not found.partial
         source = UsageSource.REPORTED if final else UsageSource.PARTIAL
         if found.from_headers:
@@ -214,7 +223,7 @@ def _conclude(
         usage_source=source,
         raw_usage=found.raw_usage if usage is not None else None,
         response_model=found.model,
-        response_id=found.response_id,
+        response_id=found.response_id or operation.item,
         service_tier=found.service_tier,
         complete=complete,
         failed=found.failed or status >= 400,

@@ -21,6 +21,7 @@ class Operation(msgspec.Struct, frozen=True):
     model: str | None = None  # from the path, where the dialect puts it there
     streams: bool = False  # every answer comes as a stream, whatever its content type says
     headers: Collection[str] = ()  # of the answer that its reader wants
+    item: str | None = None  # the id in the path of what is asked about: a file, a batch, a film
 
 
 UNKNOWN_OPERATION = Operation("unknown", "unknown", consumes=None)

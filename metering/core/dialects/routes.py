@@ -8,7 +8,7 @@ from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.reading import IDLE_OPERATION, UNKNOWN_OPERATION, Operation
 from metering.core.dialects.table import ROUTED
 
-MODEL, PART = "{model}", "{part}"
+MODEL, PART, ID = "{model}", "{part}", "{id}"
 # Methods that ask, remove or list; no model runs for them whatever the path.
 IDLE_METHODS = frozenset({"HEAD", "OPTIONS", "DELETE"})
 
@@ -25,7 +25,7 @@ def _key(segment: str) -> str:
     """What of a route's last segment a request's must equal: all of it, the verb, or nothing (`*`)."""
     if segment.startswith(MODEL):
         return segment.removeprefix(MODEL) or "*"
-    return segment
+    return "*" if segment == ID else segment
 
 
 def _by_last_segment() -> dict[tuple[str, str], list[_Choice]]:
@@ -71,7 +71,12 @@ def classify(method: str, path: str, provider: str = "") -> Operation:
             if _matches(segments, choice.segments) and _is_spoken(route, provider):
                 model = _model(segments, choice.segments) or _deployment(segments) or _asked(query, route.query)
                 operation = choice.operation
-                return msgspec.structs.replace(operation, model=unquote(model)) if model else operation
+                if model:
+                    operation = msgspec.structs.replace(operation, model=unquote(model))
+                if ID in choice.segments:
+                    item = segments[choice.segments.index(ID) - len(choice.segments)]
+                    operation = msgspec.structs.replace(operation, item=unquote(item))
+                return operation
     return UNKNOWN_OPERATION
 
 
@@ -83,7 +88,7 @@ def _matches(segments: list[str], wanted: tuple[str, ...]) -> bool:
     if len(segments) < len(wanted):
         return False
     ends = zip(segments[-len(wanted) :], wanted, strict=True)
-    return all(want in ("*", MODEL, PART, segment) or _is_verb(segment, want) for segment, want in ends)
+    return all(want in ("*", MODEL, PART, ID, segment) or _is_verb(segment, want) for segment, want in ends)
 
 
 def _is_verb(segment: str, want: str) -> bool:

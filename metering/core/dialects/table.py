@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from metering.core.dialects import (
     anthropic,
+    batches,
     clouds,
     cohere,
     deepgram,
@@ -11,28 +12,20 @@ from metering.core.dialects import (
     gemini_interactions,
     huggingface,
     local_servers,
+    mistral,
     ollama,
     openai,
+    openai_jobs,
+    openai_media,
+    openai_more,
     replicate,
     rerank,
     vertex,
     watsonx,
 )
 from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.idle import IDLE
 
-# Calls that every server knows and for which no model runs: lists, and the upkeep of local models.
-_IDLE = Dialect(
-    name="unknown",
-    consumes=False,
-    routes=(
-        Route("GET", "models"),
-        Route("GET", "models/*"),
-        Route("GET", "responses/*/input_items"),
-        Route("POST", "threads/*/messages"),  # OpenAI assistants: text is stored, not read
-        *(Route("GET", f"api/{word}") for word in ("tags", "ps", "version")),
-        *(Route("POST", f"api/{word}") for word in ("show", "pull", "push", "create", "copy")),
-    ),
-)
 # Tokens counted, servers asked how they are, models loaded: what people do with servers of their own.
 _UPKEEP = Dialect(
     name="unknown",
@@ -53,10 +46,15 @@ _UPKEEP = Dialect(
 
 FAMILIES = (
     openai,
+    openai_media,
+    openai_jobs,
+    openai_more,
     anthropic,
     gemini,
     gemini_interactions,
     vertex,
+    mistral,
+    batches,
     ollama,
     cohere,
     rerank,
@@ -68,4 +66,4 @@ FAMILIES = (
     clouds,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
-ROUTED = (*DIALECTS.values(), _IDLE, _UPKEEP)
+ROUTED = (*DIALECTS.values(), IDLE, _UPKEEP)

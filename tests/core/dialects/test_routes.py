@@ -24,6 +24,12 @@ from metering.core.dialects import DIALECTS, classify
         ("/anthropic/v1/messages?beta=true", "anthropic.messages", "chat"),
         ("/api/chat", "ollama.chat", "chat"),
         ("/local/api/generate", "ollama.generate", "text_completion"),
+        ("/v1/images/variations", "openai.images", "image_generation"),
+        ("/openai/v1/audio/speech", "openai.audio.speech", "text_to_speech"),
+        ("/v1/audio/translations", "openai.audio.transcriptions", "speech_to_text"),
+        ("/v1/chat/moderations", "openai.moderations", "moderation"),
+        ("/v1/ocr", "mistral.ocr", "ocr"),
+        ("/v1/complete", "anthropic.complete", "text_completion"),
         ("/api/embed", "ollama.embed", "embeddings"),
         ("/api/embeddings", "ollama.embeddings", "embeddings"),
     ],
@@ -39,6 +45,9 @@ def test_the_end_of_a_path_says_what_a_call_is(path: str, dialect: str, operatio
     [
         ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", "gpt-4o"),
         ("//openai/deployments/my%20deployment/embeddings", "my deployment"),
+        ("/openai/deployments/whisper/audio/transcriptions?api-version=2024-06-01", "whisper"),
+        ("/openai/deployments/dall-e-3/images/generations?api-version=2024-02-01", "dall-e-3"),
+        ("/openai/deployments/tts-hd/audio/speech?api-version=2025-03-01-preview", "tts-hd"),
         ("/deployments/embeddings", None),
     ],
 )
@@ -76,6 +85,31 @@ def test_claude_on_vertex_names_the_model_in_the_path() -> None:
         ("GET", "/v1/responses/resp_1/input_items"),
         ("POST", "/v1/threads/thread_1/messages"),
         ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files"),
+        ("GET", "/v1/files/file-1"),
+        ("GET", "/openai/files/file-1?api-version=2024-10-21"),
+        ("POST", "/v1/uploads/upload_1/parts"),
+        ("GET", "/v1/batches?limit=20"),
+        ("POST", "/v1/messages/batches"),
+        ("GET", "/v1/messages/batches/msgbatch_1"),
+        ("POST", "/v1/messages/batches/msgbatch_1/cancel"),
+        ("GET", "/v1/batch/jobs"),
+        ("POST", "/v1/threads"),
+        ("POST", "/openai/threads/thread_1/messages?api-version=2024-05-01-preview"),
+        ("GET", "/v1/threads/thread_1/runs"),
+        ("GET", "/v1/threads/thread_1/runs/run_1/steps"),
+        ("POST", "/v1/assistants"),
+        ("POST", "/v1/vector_stores/vs_1/file_batches"),
+        ("GET", "/v1/vector_stores/vs_1/files/file_1"),
+        ("POST", "/v1/conversations"),
+        ("GET", "/v1/chat/completions"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("POST", "/v1/chat/completions/chatcmpl-1"),
+        ("GET", "/v1/fine_tuning/jobs/ftjob-1/events"),
+        ("GET", "/v1/videos"),
+        ("GET", "/v1/videos/video_1/content"),
+        ("POST", "/v1/realtime/client_secrets"),
         ("options", "/v1/chat/completions"),
     ],
 )
@@ -125,6 +159,23 @@ def test_a_look_consumes_nothing_itself() -> None:
     assert (asked.consumes, looked.consumes) == (True, None)
 
 
+def test_providers_that_share_a_path_speak_their_own() -> None:
+    assert classify("GET", "/v1/batches/b", "xai").consumes is False
+    assert classify("GET", "/v1/batches/b", "openai").dialect == "openai.batches"
+    assert classify("GET", "/v1/batches/b/results?limit=9", "my-xai").dialect == "xai.batches.results"
+    assert classify("GET", "/v1/videos/v", "xai").dialect == "xai.videos"
+    assert classify("GET", "/v1/videos/v", "openai").dialect == "openai.videos"
+    assert classify("POST", "/v1/conversations", "mistral").consumes is None
+    assert classify("POST", "/v1/conversations", "openai").consumes is False
+
+
+def test_a_path_may_name_what_is_asked_about() -> None:
+    assert classify("GET", "/openai/files/file-1/content?api-version=1").item == "file-1"
+    assert classify("GET", "/v1/messages/batches/a%20b/results").item == "a b"
+    assert classify("POST", "/v1/threads/t/runs/run_1/submit_tool_outputs").item == "run_1"
+    assert classify("POST", "/v1/threads/runs").item is None
+
+
 def test_a_poll_may_be_the_first_to_tell_usage() -> None:
     operation = classify("get", "/v1/responses/resp_1?stream=true")
     assert (operation.dialect, operation.consumes) == ("openai.responses.retrieve", None)
@@ -135,7 +186,8 @@ def test_a_poll_may_be_the_first_to_tell_usage() -> None:
     [
         ("POST", "/v1beta/models/gemini-2.5-flash:novelVerb", "google"),
         ("POST", "/model/us.amazon.nova-lite-v1%3A0/converse", "aws"),
-        ("GET", "/v1/chat/completions", "openai"),
+        ("PUT", "/v1/chat/completions", "openai"),
+        ("POST", "/v1/containers", "openai"),
         ("POST", "", ""),
         ("POST", "/", ""),
         ("POST", "?", ""),
