@@ -7,6 +7,7 @@ import msgspec
 from metering.core.dialects.counts import word
 from metering.core.dialects.found import Meaning
 from metering.core.dialects.reading import Operation, RequestFacts
+from metering.core.dialects.sessions import SessionMeaning
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -63,6 +64,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     consumes: bool | None = True  # False: such a call never consumes; None: it may tell what another call consumed
     meaning: Meaning | None = None  # None: the answer tells nothing that is metered
     request: RequestMeaning = MODEL_AND_STREAM
+    session: SessionMeaning | None = None  # of what goes through a WebSocket
     spoken_by: str = ""  # whose interface it is, and who else serves it
     # Where the counts stand, for people:
     input_total: str = "–"

@@ -19,6 +19,7 @@ class Operation(msgspec.Struct, frozen=True):
     operation_name: str  # OpenTelemetry gen_ai.operation.name, or "unknown"
     consumes: bool | None  # False: such a call never consumes tokens; None: not known
     model: str | None = None  # from the path, where the dialect puts it there
+    model_parameter: str = ""  # of the query, that names the model where the path does not
 
 
 UNKNOWN_OPERATION = Operation("unknown", "unknown", consumes=None)

@@ -7,10 +7,12 @@ from metering.core.dialects import (
     clouds,
     cohere,
     deepgram,
+    gemini_live,
     huggingface,
     local_servers,
     ollama,
     openai,
+    realtime,
     replicate,
     rerank,
     watsonx,
@@ -48,6 +50,9 @@ _UPKEEP = Dialect(
     ),
 )
 
-FAMILIES = (openai, anthropic, ollama, cohere, rerank, watsonx, replicate, deepgram, huggingface, local_servers, clouds)
+FAMILIES = (
+    openai, realtime, anthropic, gemini_live, ollama, cohere, rerank, watsonx, replicate, deepgram, huggingface,
+    local_servers, clouds,
+)  # fmt: skip
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
 ROUTED = (*DIALECTS.values(), _IDLE, _UPKEEP)
