@@ -25,7 +25,7 @@ COUNTED_MAX = 4096  # turns of one session that are known not to be counted twic
 RUNNING_MAX = 64
 OTHERS_MAX = 8  # models beside the session's own
 KIND = "modality"
-NORMAL_CLOSES = (None, 1000, 1001, 1005)  # a server that closes with another code says what went wrong
+NORMAL_CLOSES = (None, 1000, 1001, 1005)  # whoever closes with another code says what went wrong
 
 
 class Total:
