@@ -4,6 +4,9 @@ A recording is a JSON file with `provider`, `method`, `url`, `status`, `response
 `response_body` or in `response_body_b64`), `expected_usage` and, if it matters, `expected_source`. The reader is
 chosen as the sidecar chooses it, from method and URL; the recording's own label is only compared. Each body is read
 whole, then cut at random places and under other content-encodings; every reading must be the same.
+
+Of a WebSocket session messages were recorded and no URL, so there the label chooses the dialect. They are put into
+frames anew, each time in another way.
 """
 
 import base64
@@ -24,17 +27,20 @@ import zstandard
 
 from metering.core.dialects import (
     MEANINGS,
+    SESSIONS,
     Operation,
     Reading,
     classify,
     fill_in,
     open_reader,
+    open_session,
     read_request,
     read_whole,
 )
 from metering.core.usage import UsageSource
 from metering.errors import InputError
 from metering.jobs.compare_usage import Difference, compare, not_compared
+from metering.jobs.reframe import Framer, Message, frame, read_messages
 
 Verdict = Literal["equal", "different", "ambiguous", "unsupported", "error"]
 ENCODINGS = ("", "gzip", "deflate", "br", "zstd")
@@ -65,6 +71,8 @@ class Recording(msgspec.Struct, frozen=True):
     @property
     def operation(self) -> Operation:
         """What the exchange is, as the sidecar sees it."""
+        if self.dialect in SESSIONS:
+            return Operation(self.dialect, "chat", consumes=True)
         return classify(self.method, urlsplit(self.url).path, self.provider)
 
 
@@ -127,6 +135,8 @@ def check_file(path: Path, name: str, *, cuts: int, seed: int) -> CheckedFile:
 
 
 def _check(recording: Recording, operation: Operation, body: bytes, name: str, cuts: int, seed: int) -> CheckedFile:
+    if operation.dialect in SESSIONS:
+        return _check_session(recording, operation, read_messages(body), name, cuts, seed)
     facts = _answer_facts(recording)
     whole = read_whole(operation, **facts, content_encoding="", body=body)
     asked = read_request(operation, msgspec.json.encode(recording.request_body))
@@ -155,6 +165,53 @@ def _check(recording: Recording, operation: Operation, body: bytes, name: str, c
         expected=recording.expected_usage,
         reading=whole,
     )
+
+
+def _check_session(
+    recording: Recording, operation: Operation, messages: list[Message], name: str, cuts: int, seed: int
+) -> CheckedFile:
+    whole = _read_session(operation, recording.provider, messages, None)
+    differences = compare(recording.expected_usage, whole)
+    if recording.expected_source not in (None, whole.usage_source):
+        differences.append(Difference("usage_source", recording.expected_source, whole.usage_source))
+    for number in range(cuts):
+        dice = random.Random(f"{seed}/{name}/{number}")  # noqa: S311 - frames are meant to repeat
+        reading = _read_session(operation, recording.provider, messages, dice)
+        if reading != whole:
+            where = f"framing {number}"
+            differences.append(Difference(where, "the same as whole", str(reading.usage or reading.usage_source)))
+    return CheckedFile(
+        file=name,
+        verdict="ambiguous" if recording.expected_ambiguous else "different" if differences else "equal",
+        dialect=operation.dialect,
+        label=recording.dialect,
+        differences=differences,
+        expected=recording.expected_usage,
+        reading=whole,
+    )
+
+
+def _read_session(operation: Operation, provider: str, messages: list[Message], dice: random.Random | None) -> Reading:
+    """The reading of messages in plain frames, or in such as `dice` makes."""
+    compresses, refers = dice is not None and dice.random() < 0.6, dice is not None and dice.random() < 0.5
+    agreed = "permessage-deflate" + ("" if refers else "; server_no_context_takeover; client_no_context_takeover")
+    session = open_session(operation, extensions=agreed if compresses else "", told=lambda: None, provider=provider)
+    if session is None:
+        raise ValueError(f"{operation.dialect} has no sessions")
+    feeds = {"sent": session.feed_client, "received": session.feed}
+    framers = (
+        {}
+        if dice is None
+        else {
+            direction: Framer(dice, compresses=compresses, refers=refers, masks=direction == "sent")
+            for direction in feeds
+        }
+    )
+    for message in messages:
+        direction = message.direction or ""
+        for chunk in framers[direction].chunks(message.text) if framers else [frame(message.text)]:
+            feeds[direction](chunk)
+    return session.finish()
 
 
 class _AnswerFacts(TypedDict):

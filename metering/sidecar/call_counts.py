@@ -73,34 +73,17 @@ class CallCounts:
         histogram = self._answer_held
         histogram[0 if seconds <= HELD_LEAST else bisect_left(HELD_BOUNDS, seconds)] += 1
         histogram[-1] += seconds
-        usage = event.usage
-        if usage is None:
-            return
-        tokens = usage.input_tokens
-        if tokens is not None:
-            histogram = count.input_tokens
-            histogram[bisect_left(TOKEN_BOUNDS, tokens)] += 1
-            histogram[-1] += tokens
-        tokens = usage.output_tokens
-        if tokens is not None:
-            histogram = count.output_tokens
-            histogram[bisect_left(TOKEN_BOUNDS, tokens)] += 1
-            histogram[-1] += tokens
-        if (
-            usage.cache_read_input_tokens
-            or usage.reasoning_output_tokens
-            or usage.cache_write_input_tokens
-            or usage.cache_write_5m_input_tokens
-            or usage.cache_write_1h_input_tokens
-            or usage.audio_input_tokens
-            or usage.image_input_tokens
-            or usage.video_input_tokens
-            or usage.audio_output_tokens
-            or usage.image_output_tokens
-            or usage.billed_input_tokens is not None
-            or usage.billed_output_tokens is not None
-        ):
-            _split(count.parts, usage)
+        if event.usage is not None:
+            _count_tokens(count, event.usage)
+
+    def count_part(self, record: "CallRecord", event: UsageEvent) -> None:
+        """What another model took in a call: its tokens count under its own name, and no call."""
+        if event.usage is not None:
+            key = (
+                record.route, event.operation_name, event.request_model, event.outcome._value_, event.status,
+                event.usage_source._value_,
+            )  # fmt: skip
+            _count_tokens(self._known.get(key) or self._meet(key), event.usage)
 
     def _meet(self, key: _Key) -> CallCount:
         """The count of a key not met lately. Keys hold what clients and models say, so they are forgotten."""
@@ -137,6 +120,34 @@ class CallCounts:
             return OTHER
         self._models.add(model)
         return model
+
+
+def _count_tokens(count: CallCount, usage: Usage) -> None:
+    tokens = usage.input_tokens
+    if tokens is not None:
+        histogram = count.input_tokens
+        histogram[bisect_left(TOKEN_BOUNDS, tokens)] += 1
+        histogram[-1] += tokens
+    tokens = usage.output_tokens
+    if tokens is not None:
+        histogram = count.output_tokens
+        histogram[bisect_left(TOKEN_BOUNDS, tokens)] += 1
+        histogram[-1] += tokens
+    if (
+        usage.cache_read_input_tokens
+        or usage.reasoning_output_tokens
+        or usage.cache_write_input_tokens
+        or usage.cache_write_5m_input_tokens
+        or usage.cache_write_1h_input_tokens
+        or usage.audio_input_tokens
+        or usage.image_input_tokens
+        or usage.video_input_tokens
+        or usage.audio_output_tokens
+        or usage.image_output_tokens
+        or usage.billed_input_tokens is not None
+        or usage.billed_output_tokens is not None
+    ):
+        _split(count.parts, usage)
 
 
 def _split(parts: dict[str, int], usage: Usage) -> None:

@@ -1,7 +1,6 @@
 """TLS to the upstream: trusted by `ca_file`, refused without it, ALPN http/1.1."""
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,6 @@ from metering.core.usage import UsageSource
 from metering.errors import ConfigError
 from metering.sidecar.relay.routes import RouteTable
 from tests.sidecar.rig import ANSWER, Peer, json_answer, make_config, post, relaying, run, serve, stream_answer, until
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:

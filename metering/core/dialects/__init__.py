@@ -7,10 +7,11 @@ reading = reader.finish()
 """
 
 from metering.core.dialects.dialect import Dialect
-from metering.core.dialects.readers import MEANINGS, fill_in, open_reader, read_whole
+from metering.core.dialects.readers import MEANINGS, SESSIONS, fill_in, open_reader, open_session, read_whole
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.request import read_request
-from metering.core.dialects.routes import classify
+from metering.core.dialects.routes import ask_query, classify
+from metering.core.dialects.sessions import Session
 from metering.core.dialects.table import DIALECTS
 from metering.core.dialects.windows import Kept, Windows
 
@@ -18,16 +19,20 @@ __all__ = [
     "DIALECTS",
     "MEANINGS",
     "NO_HEADERS",
+    "SESSIONS",
     "Dialect",
     "Kept",
     "Operation",
     "Reader",
     "Reading",
     "RequestFacts",
+    "Session",
     "Windows",
+    "ask_query",
     "classify",
     "fill_in",
     "open_reader",
+    "open_session",
     "read_request",
     "read_whole",
 ]

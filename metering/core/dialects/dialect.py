@@ -7,6 +7,7 @@ import msgspec
 from metering.core.dialects.counts import word
 from metering.core.dialects.found import Meaning
 from metering.core.dialects.reading import Operation, RequestFacts
+from metering.core.dialects.sessions import SessionMeaning
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     meaning: Meaning | None = None  # None: the answer tells nothing that is metered
     request: RequestMeaning = MODEL_AND_STREAM
     streams: bool = False  # every answer that is none of an error is a stream
+    session: SessionMeaning | None = None  # of what goes through a WebSocket
     spoken_by: str = ""  # whose interface it is, and who else serves it
     # Where the counts stand, for people:
     input_total: str = "–"

@@ -1,6 +1,6 @@
 """Readers: bytes in, one `Reading` out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -12,6 +12,7 @@ from metering.core.dialects.lines import Lines
 from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Reading, RequestFacts
 from metering.core.dialects.scan import head_members, tail_members
+from metering.core.dialects.sessions import Session, SessionMeaning, SessionNotes
 from metering.core.dialects.table import DIALECTS
 from metering.core.dialects.windows import BOM, Kept, Windows
 from metering.core.usage import UsageSource
@@ -22,6 +23,9 @@ MEANINGS: Mapping[str, Meaning] = {
 _STREAMS = (Framing.SSE, Framing.NDJSON, Framing.ARRAY)
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _NO_TEXT = ("audio/", "image/", "video/")
+SESSIONS: Mapping[str, SessionMeaning] = {
+    dialect.name: dialect.session for dialect in DIALECTS.values() if dialect.session is not None
+}
 
 
 def open_reader(
@@ -82,6 +86,17 @@ def read_whole(
     )
     reader.feed(body)
     return reader.finish()
+
+
+def open_session(
+    operation: Operation, *, extensions: str, told: Callable[[], None], provider: str = ""
+) -> Session | None:
+    """The reader of a WebSocket session; None if its dialect has none.
+
+    `extensions`: the 101's `Sec-WebSocket-Extensions`. `told` is called each time a message told usage.
+    """
+    meaning = SESSIONS.get(operation.dialect)
+    return None if meaning is None else Session(meaning, SessionNotes(provider), extensions, told)
 
 
 class _BlindReader:

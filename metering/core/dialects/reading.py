@@ -22,6 +22,7 @@ class Operation(msgspec.Struct, frozen=True):
     streams: bool = False  # every answer comes as a stream, whatever its content type says
     headers: Collection[str] = ()  # of the answer that its reader wants
     item: str | None = None  # the id in the path of what is asked about: a file, a batch, a film
+    model_parameter: str = ""  # of the query, that names the model where the path does not
 
 
 UNKNOWN_OPERATION = Operation("unknown", "unknown", consumes=None)

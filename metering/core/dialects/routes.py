@@ -4,6 +4,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from metering.core.dialects.counts import word
 from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.reading import IDLE_OPERATION, UNKNOWN_OPERATION, Operation
 from metering.core.dialects.table import ROUTED
@@ -48,7 +49,8 @@ def _wild(segments: tuple[str, ...]) -> int:
 
 
 def _operation(dialect: Dialect, route: Route) -> Operation:
-    return msgspec.structs.replace(dialect.operation, consumes=None) if route.looks else dialect.operation
+    operation = msgspec.structs.replace(dialect.operation, model_parameter=route.query)
+    return msgspec.structs.replace(operation, consumes=None) if route.looks else operation
 
 
 _TABLE = _by_last_segment()
@@ -69,15 +71,24 @@ def classify(method: str, path: str, provider: str = "") -> Operation:
         for choice in _TABLE.get((method, key), ()):
             route = choice.route
             if _matches(segments, choice.segments) and _is_spoken(route, provider):
-                model = _model(segments, choice.segments) or _deployment(segments) or _asked(query, route.query)
+                model = _model(segments, choice.segments) or _deployment(segments)
                 operation = choice.operation
                 if model:
-                    operation = msgspec.structs.replace(operation, model=unquote(model))
+                    operation = msgspec.structs.replace(operation, model=word(unquote(model)), model_parameter="")
                 if ID in choice.segments:
                     item = segments[choice.segments.index(ID) - len(choice.segments)]
-                    operation = msgspec.structs.replace(operation, item=unquote(item))
-                return operation
+                    operation = msgspec.structs.replace(operation, item=word(unquote(item)))
+                return ask_query(operation, query)
     return UNKNOWN_OPERATION
+
+
+def ask_query(operation: Operation, query: str) -> Operation:
+    """`operation` with the model that the query string names, where a query string is what names it."""
+    for pair in query.split("&") if operation.model_parameter else ():
+        name, _, value = pair.partition("=")
+        if name == operation.model_parameter and value:
+            return msgspec.structs.replace(operation, model=word(unquote(value)), model_parameter="")
+    return operation
 
 
 def _is_spoken(route: Route, provider: str) -> bool:
@@ -108,9 +119,3 @@ def _model(segments: list[str], wanted: tuple[str, ...]) -> str | None:
 def _deployment(segments: list[str]) -> str | None:
     """Azure names the deployment in the path; it is what was asked for."""
     return segments[segments.index("deployments") + 1] if "deployments" in segments[:-2] else None
-
-
-def _asked(query: str, parameter: str) -> str | None:
-    """The first value of a parameter, still encoded."""
-    pairs = (pair.partition("=") for pair in query.split("&")) if parameter else ()
-    return next((value for name, _, value in pairs if name == parameter), None)

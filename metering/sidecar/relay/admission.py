@@ -2,7 +2,7 @@
 
 import re
 
-from metering.core.dialects import Operation, classify
+from metering.core.dialects import Operation, ask_query, classify
 from metering.core.event import Attribution
 from metering.sidecar.config import KeyConfig, SidecarConfig
 from metering.sidecar.keys import KeyRing, well_formed
@@ -102,6 +102,8 @@ class Admission:
         target = route.upstream_target(path, b"")
         operation = self._operations.get((route.config.provider, head.method, target))
         operation = operation or self._classify(route, head, target)
+        if operation.model_parameter and query:
+            operation = ask_query(operation, query.decode("latin-1"))
         upstream_head = head.write_upstream(target + mark + query, route.host_line, route.trusted)
         admitted = Admitted(head, route, operation, self._attribute(owner, route, head), upstream_head)
         admitted.expect_again(last, self._fixed)

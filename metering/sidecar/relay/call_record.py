@@ -5,8 +5,9 @@ that jumps can't make a call end before it began.
 """
 
 import random
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -17,9 +18,11 @@ from metering.core.dialects import (
     Reader,
     Reading,
     RequestFacts,
+    Session,
     Windows,
     fill_in,
     open_reader,
+    open_session,
     read_request,
     read_whole,
 )
@@ -31,6 +34,7 @@ from metering.sidecar.relay.response_head import ResponseHead
 
 # SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
 _random_bits = random.Random().getrandbits  # noqa: S311
+_EXTENSIONS = re.compile(rb"\r\nsec-websocket-extensions:[ \t]*([^\r]*)")
 
 
 class CallRecord:
@@ -51,6 +55,9 @@ class CallRecord:
     _reader: Reader | None = None  # of an answer in several pieces
     _whole = b""
     _opened: UsageEvent | None = None
+    session: Session | None = None  # what goes through a tunnel, if its dialect is known
+    parts: Sequence[UsageEvent] = ()  # the rows of what other models took, once it has ended
+    _part_ids: Sequence[UUID] = ()
 
     def __init__(self, admitted: Admitted) -> None:
         self.route = admitted.route
@@ -94,6 +101,13 @@ class CallRecord:
         self.streamed = head.streamed or (operation.streams and head.status < 300)
         if operation.headers:
             self._headers = head.values(operation.headers)
+
+    def open_session(self, head: ResponseHead, told: Callable[[], None]) -> None:
+        """A tunnel begins; `told` is called when something in it told usage."""
+        self.status = head.status
+        extensions = b",".join(_EXTENSIONS.findall(head.raw.lower())).decode("latin-1")
+        provider = self.route.config.provider
+        self.session = self._reader = open_session(self.operation, extensions=extensions, told=told, provider=provider)
 
     def feed(self, wire_length: int, content: bytes) -> None:
         """A piece of the answer went by: `content` is what is left of it without transfer framing."""
@@ -148,12 +162,31 @@ class CallRecord:
         return event
 
     def final_event(self, outcome: Outcome) -> UsageEvent:
-        """The truth, once the call has ended. `completed` becomes `failed` when the answer itself says so."""
+        """The truth, once the call has ended. `completed` becomes `failed` when the answer itself says so.
+
+        Afterwards `parts` are the events of what other models took.
+        """
         reading = self._read_answer()
         if outcome is Outcome.COMPLETED and reading.failed:
             outcome = Outcome.FAILED
+        event = self._event(reading, outcome, self._at(self.ended))
+        if reading.others:
+            self.parts = self._split_off(reading.others, event)
+        return event
+
+    def so_far(self) -> list[UsageEvent]:
+        """The rows of a session that would be true if nothing else were heard: the call's own is the first."""
+        if self.session is None:
+            return [self.open_event()]
+        reading = self.session.so_far()
+        event = self._event(reading, Outcome.INTERRUPTED, None)
+        return [event, *self._split_off(reading.others, event)]
+
+    def _event(self, reading: Reading, outcome: Outcome, ended_at: datetime | None) -> UsageEvent:
         facts = self._facts
-        ended_at = self._at(self.ended)
+        model = facts.model or self.operation.model
+        if self.session is not None:
+            model = self.session.asked_model or model
         # What was known at the opening is copied, not gathered again: that saves 1.2 of 3.2 µs.
         return replace(
             self._opened or self.open_event(),
@@ -161,7 +194,7 @@ class CallRecord:
             usage_source=reading.usage_source,
             usage=reading.usage,
             raw_usage=reading.raw_usage,
-            request_model=facts.model or self.operation.model,
+            request_model=model,
             response_model=reading.response_model,
             response_id=reading.response_id,
             service_tier=reading.service_tier,
@@ -179,27 +212,50 @@ class CallRecord:
 
     @property
     def _is_stream(self) -> bool:
-        return self.streamed or (self.status is None and bool(self._facts.streamed))
+        return self.streamed or self.session is not None or (self.status is None and bool(self._facts.streamed))
 
     @property
     def drains(self) -> bool:
         """Whether the answer is read on when its client has left."""
         return self.route.drains(self.operation, streamed=self._is_stream)
 
+    def _split_off(self, others: Sequence[Reading], call: UsageEvent) -> list[UsageEvent]:
+        """The events of what other models took in `call`; a session's keep their ids while it goes on."""
+        missing = len(others) - len(self._part_ids)
+        self._part_ids = (*self._part_ids, *(mint_event_id(self._began_ms, _random_bits(74)) for _ in range(missing)))
+        return [
+            replace(
+                call,
+                event_id=event_id,
+                part_of=call.event_id,
+                usage_source=other.usage_source,
+                usage=other.usage,
+                raw_usage=other.raw_usage,
+                request_model=other.response_model,
+                response_model=other.response_model,
+                response_id=other.response_id,
+                service_tier=other.service_tier,
+                variant=other.variant,
+                estimator=other.estimator,
+                reported_cost=other.reported_cost,
+                once=other.once,
+                first_token_at=None,
+                request_bytes=0,  # they are the call's
+                response_bytes=0,
+            )
+            for event_id, other in zip(self._part_ids, others, strict=False)
+        ]
+
     def _at(self, monotonic: float) -> datetime:
         # `fromtimestamp` costs 0.4 µs, EPOCH + timedelta 1; a double holds the time of today to a quarter of a µs.
         return datetime.fromtimestamp(self._began_ms / 1000 + (monotonic - self.began), UTC)
 
     def _read_answer(self) -> Reading:
-        head = self._head
-        if head is None:
-            consumed = self.sent_at > 0 and self.operation.consumes is not False
-            failed = self.status is not None and self.status >= 400
-            return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
+        reader, head = self._reader, self._head
         try:
-            if self._reader is not None:
-                reading = self._reader.finish()
-            else:
+            if reader is not None:
+                reading = reader.finish()
+            elif head is not None:
                 reading = read_whole(
                     self.operation,
                     status=head.status,
@@ -209,6 +265,8 @@ class CallRecord:
                     headers=self._headers,
                     body=self._whole,
                 )
+            else:
+                return self._unanswered()
         except Exception as error:  # noqa: BLE001 - a reader's bug may cost a count, never an answer
             log("reader_failed", dialect=self.operation.dialect, error=type(error).__name__)
             return Reading()
@@ -216,3 +274,9 @@ class CallRecord:
             return Reading(usage_source=UsageSource.NONE, failed=reading.failed)
         facts = self._facts
         return reading if facts.counts is None and facts.variant is None else fill_in(reading, facts)
+
+    def _unanswered(self) -> Reading:
+        """No answer came, or one that nothing can be read from: a tunnel whose dialect is not known."""
+        consumed = self.sent_at > 0 and self.operation.consumes is not False
+        failed = self.status is not None and self.status >= 400
+        return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)

@@ -62,7 +62,7 @@ class Downstream(asyncio.Protocol):
         if call is None:
             self._read_head(self._buffer + data if self._buffer else data)
         elif self._tunnelled:
-            call.send(data, b"", ended=False)
+            call.send_on(data)
         elif self._request_open:
             self._read_body(call, data)
         else:
@@ -127,7 +127,7 @@ class Downstream(asyncio.Protocol):
         """From here on bytes are passed as they come."""
         self._tunnelled = True
         if self._buffer and self.call is not None:
-            self.call.send(self._buffer, b"", ended=False)
+            self.call.send_on(self._buffer)
         self._buffer = b""
         self.resume()
 

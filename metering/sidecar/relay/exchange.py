@@ -13,6 +13,7 @@ from metering.sidecar.relay.bodies import Body, ChunkedBody
 from metering.sidecar.relay.call_record import CallRecord
 from metering.sidecar.relay.problems import Refusal, problem
 from metering.sidecar.relay.response_head import BadResponse, ResponseHead
+from metering.sidecar.relay.so_far import SoFar
 
 if TYPE_CHECKING:  # these three know each other; only types are needed here
     from metering.sidecar.relay.downstream import Downstream
@@ -98,7 +99,7 @@ class Exchange:
             self.attached(upstream)
 
     def send(self, wire: bytes, content: bytes, *, ended: bool) -> None:
-        """More of the request's body, or of a tunnel."""
+        """More of the request's body."""
         record = self.record
         self.request_ended = ended
         record.request_bytes += len(wire)
@@ -167,13 +168,22 @@ class Exchange:
         return head.write_client(b"Connection: keep-alive\r\n") if http10 else head.plain
 
     def switch(self, head: ResponseHead) -> None:
-        """101: from here on both sides are opaque."""
+        """101: from here on bytes are passed as they come, and a copy goes to the session's reader, if there is one."""
         self._replay = None
         self.switched = True
-        self.record.status = head.status
         if self.client is not None:
             self.client.send(head.write_switch())
+        self.record.open_session(head, SoFar(self, self._relay.journal).told)
+        if self.client is not None:
             self.client.tunnel()
+
+    def send_on(self, data: bytes) -> None:
+        """Bytes of the client in a tunnel."""
+        self.record.request_bytes += len(data)
+        if self.upstream is not None:
+            self.upstream.write(data)
+        if self.record.session is not None:
+            self.record.session.feed_client(data)
 
     def pass_on(self, head: bytes, body: Body) -> None:
         """A read that doesn't end the answer: bytes first, tee second."""
@@ -204,7 +214,7 @@ class Exchange:
         if self.switched:
             if self.upstream:
                 self.upstream.close(self._relay.limits.stall_seconds)
-            self._conclude(Outcome.COMPLETED, b"", CLOSE)
+            self._conclude(Outcome.ABORTED if self._in_turn() else Outcome.COMPLETED, b"", CLOSE)
         elif self.request_ended and self.upstream is not None and self.record.drains:
             self.drained_from = self.record.response_bytes
             self._relay.drain(self)
@@ -241,12 +251,18 @@ class Exchange:
         body = upstream.body
         if self.record.status is None:
             self._lost_before_answer(upstream)
-        elif self.switched or (body is not None and body.ends_with_connection and error is None):
+        elif self.switched:
+            self._conclude(Outcome.FAILED if self._in_turn() else Outcome.COMPLETED, b"", CLOSE)
+        elif body is not None and body.ends_with_connection and error is None:
             self._conclude(Outcome.COMPLETED, b"", CLOSE)
         else:
             # To a client that got no chunks a mere end would look like the end of the answer.
             visible = error is None and not (self.request.http10 and (self.changed or isinstance(body, ChunkedBody)))
             self._conclude(Outcome.FAILED, b"", CLOSE if visible else RESET)
+
+    def _in_turn(self) -> bool:
+        """Whether a model is answering in the session."""
+        return self.record.session is not None and self.record.session.in_turn
 
     def _lost_before_answer(self, upstream: "UpstreamConnection") -> None:
         """Nobody answered. A pooled connection may have been closed while our bytes were on their way: once, again.
@@ -309,6 +325,8 @@ class Exchange:
             client.finish(self._last, self._ending)
         if self._event is not None:
             self._relay.calls.count(self.record, self._event, monotonic())
+            for part in self.record.parts:
+                self._relay.calls.count_part(self.record, part)
 
     def drop(self) -> None:
         """Something went wrong in us: end it on both sides as it stands."""

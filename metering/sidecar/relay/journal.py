@@ -70,20 +70,32 @@ class Journal:
         if not opening and not ending:
             return
         events = [call.record.open_event() for call in opening]
-        events += [call.record.final_event(call.outcome) for call in ending]
         opened = len(opening)
+        ends = []
+        for call in ending:
+            event = call.record.final_event(call.outcome)
+            events += call.record.parts  # before the call's own: once that is written, nothing tells of them
+            ends.append(len(events))
+            events.append(event)
         written = self._spool.append_turn(events, opened)
         for number, call in enumerate(opening):
             try:
                 call.recorded_open(number < written or self._append_open(events[number]))
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
-        for number, call in enumerate(ending, opened):
+        for number, call in zip(ends, ending, strict=True):
             event = events[number]
             try:
+                for part in events[max(written, number - len(call.record.parts)) : number]:
+                    self._append_final(part, opened=call.opened)
                 call.recorded_final(event, number < written or self._append_final(event, opened=call.opened))
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
+
+    def amend(self, call: "Exchange") -> bool:
+        """Record what a session has taken so far, in the place of its open record; False if that can't be written."""
+        written = [self._append_open(event) for event in call.record.so_far()]
+        return written[0]
 
     def when_on_disk(self, callback: Callable[[], None]) -> None:
         """Call back once all that is written outlives a power loss."""
@@ -104,7 +116,7 @@ class Journal:
             # With an open record in the spool the call has a row whatever comes; without one it has none.
             if opened:
                 self._tally.late_finals += 1
-            else:
+            elif event.part_of is None:
                 self._tally.unmetered_calls += 1
             self._complain(error)
             return False

@@ -167,21 +167,22 @@ class SpoolWriter:
     def append_final(self, event: UsageEvent) -> int:
         """Record the truth about a call, opened before or not; its sequence.
 
-        `SpoolFull`, `SpoolError`: it was not written. The final of an open call is then kept in memory and
-        written as soon as the disk takes it; appending it again replaces it.
+        `SpoolFull`, `SpoolError`: it was not written. The final of an open call, or of a part of one, is then kept in
+        memory and written as soon as the disk takes it; appending it again replaces it.
         """
         payload = _encode(event)
         key = event.event_id.int
         opened = key in self._open
-        if not opened:
+        promised = opened or (event.part_of is not None and event.part_of.int in self._open)
+        if not promised:
             self._find_room(payload)
         try:
             sequence = self._log.write(FINAL, payload)
         except OSError as error:
             try:
-                sequence = self._write_again(FINAL, payload, error, use_reserve=opened)
+                sequence = self._write_again(FINAL, payload, error, use_reserve=promised)
             except SpoolError:
-                if opened:
+                if promised:
                     self._defer(key, payload)
                 raise
         if opened:
@@ -350,7 +351,8 @@ class SpoolWriter:
                 except SpoolError:
                     return
             del self._deferred[key]
-            self._forget_open(key)
+            if key in self._open:  # a part of a call need not be
+                self._forget_open(key)
 
     def _take_job(self) -> SyncJob:
         if self._log.must_rewrite:

@@ -199,4 +199,29 @@ def test_what_is_not_known_is_unknown(method: str, path: str, provider: str) -> 
 
 
 def test_every_dialect_that_consumes_can_be_read() -> None:
-    assert [dialect.name for dialect in DIALECTS.values() if dialect.consumes and dialect.meaning is None] == []
+    assert [
+        dialect.name for dialect in DIALECTS.values() if dialect.consumes and not (dialect.meaning or dialect.session)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "provider", "dialect", "model"),
+    [
+        ("/v1/realtime?model=gpt-realtime", "openai", "openai.realtime_ws", "gpt-realtime"),
+        ("/v1/realtime?call_id=rtc_1", "openai", "openai.realtime_ws", None),
+        ("/openai/v1/realtime?model=ours", "azure", "openai.realtime_ws", "ours"),
+        ("/openai/realtime?api-version=1&deployment=our%20own", "azure", "openai.realtime_ws", "our own"),
+        ("/voice-live/realtime?api-version=1&model=gpt-realtime%0a", "azure", "azure.voice_live_ws", "gpt-realtime"),
+        ("/v1/realtime?model=grok-voice", "xai", "xai.realtime_ws", "grok-voice"),
+        (
+            "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k",
+            "google",
+            "gemini.live_ws",
+            None,
+        ),
+        ("/ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent", "google", "gemini.live_ws", None),
+    ],
+)
+def test_realtime(path: str, provider: str, dialect: str, model: str | None) -> None:
+    operation = classify("GET", path, provider)
+    assert (operation.dialect, operation.model) == (dialect, model)
