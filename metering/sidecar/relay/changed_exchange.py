@@ -82,6 +82,7 @@ class ChangedExchange(Exchange):
 
     def _change(self, wire: bytes, content: bytes) -> None:
         """All of the request is here."""
+        self.request_ended = True
         head, body, chunked = self._head, wire, self.request.chunked
         if chunked and self._signer is not None:
             head, body, chunked = with_length(head, len(content)), content, False
