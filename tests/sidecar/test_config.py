@@ -127,7 +127,8 @@ def test_the_example_is_right_and_says_the_defaults() -> None:
     assert len(config.routes) > 1
     commented = example.read_text()
     for name in (*Limits.__struct_fields__, "listen", "admin", "workers", "drain_seconds", "durability", "on_full",
-                 "on_client_abort", "ask_usage", "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
+                 "on_client_abort", "ask_usage", "sign", "sign_service", "sign_region", "sign_profile",
+                 "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
         assert f"{name} =" in commented
 
 

@@ -325,7 +325,7 @@ def test_a_refusal_is_not_repaired_in_vain(tmp_path: Path, way: str) -> None:
                 assert (await client.read_answer())[0].startswith(b"HTTP/1.1 400 No\r\n")
             else:
                 assert (await client.read_answer())[0].startswith(b"HTTP/1.1 502 ")
-            await rig.final()
+            assert (await rig.final()).usage_source is UsageSource.NONE
             assert count == 1
 
     listening: list[Any] = []

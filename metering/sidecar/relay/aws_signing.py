@@ -18,6 +18,7 @@ from metering.sidecar.config import Signing, Upstream
 from metering.sidecar.relay.request_head import BLANK_LINE
 
 THREADS = 4
+COMPLAIN_SECONDS = 1.0
 RENEWED_SECONDS = 5.0  # a wrong route must not read the credentials anew for every call
 # What the client signed with, or speaks to us. A bearer token is no identity of ours either.
 _STRIPPED = frozenset((b"authorization", b"expect", b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256"))
@@ -33,7 +34,15 @@ class Signer:
         self._origin = f"{'https' if upstream.tls else 'http'}://{upstream.authority}"
         self._lock = Lock()
         self._session: Session | None = None
-        self._found_at = 0.0
+        self._found_at = self._complain_at = 0.0
+
+    def may_complain(self) -> bool:
+        """Whether to log a failure: an outage meets every call."""
+        now = monotonic()
+        due = now >= self._complain_at
+        if due:
+            self._complain_at = now + COMPLAIN_SECONDS
+        return due
 
     def renew(self) -> None:
         """AWS refused a signature: look for credentials anew, for a file may have other ones by now.

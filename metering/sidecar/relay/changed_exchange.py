@@ -82,6 +82,7 @@ class ChangedExchange(Exchange):
 
     def _change(self, wire: bytes, content: bytes) -> None:
         """All of the request is here."""
+        self.request_ended = True
         head, body, chunked = self._head, wire, self.request.chunked
         if chunked and self._signer is not None:
             head, body, chunked = with_length(head, len(content)), content, False
@@ -114,9 +115,11 @@ class ChangedExchange(Exchange):
         if error is None:
             self._first = signing.result() + body
             then()
-        else:  # its kind only: its text may quote a file of credentials
+            return
+        if self._signer is not None and self._signer.may_complain():  # of its kind: its text may quote a credential
             log("signing_failed", route=self.record.route.name, error=type(error).__name__)
-            self.fail(503, _UNSIGNED)
+        self._relay.tally.refused_requests += not self.begun
+        self.fail(503, _UNSIGNED)
 
     def _queue(self, first: bytes) -> None:
         super()._queue(self._first or first)
@@ -129,6 +132,7 @@ class ChangedExchange(Exchange):
             return False
         self._relay.tally.usage_refused += 1
         self._asking, self._again = False, True
+        self.record.sent_at = 0.0  # nothing that consumes anything is under way
         self.abandon()
         if self._own is not None:
             self._sign(self._own, self._go_again)

@@ -58,38 +58,43 @@ class EventFilter:
         """What the client gets now."""
         out: list[bytes] = []
         data, self._held = self._held + content, b""
-        while data:
-            data = self._pass(data, self._until, out) if self._until else self._begin(data, out)
+        at = self._pass(data, self._until, out) if self._until else 0
+        while at < len(data):
+            at = self._begin(data, at, out)
         return b"".join(out)
 
-    def _pass(self, data: bytes, until: re.Pattern[bytes], out: list[bytes]) -> bytes:
-        """Let what is no usage event go on; what comes behind it."""
+    def _pass(self, data: bytes, until: re.Pattern[bytes], out: list[bytes]) -> int:
+        """Let go on what began to; where it ends."""
         seen = self._context + data
         match = until.search(seen)
         if match is None:
-            out.append(data)
             self._context = seen[-2:]
-            return b""
-        end = match.end() - len(self._context)
-        self._until = None
-        out.append(data[:end])
-        return data[end:]
-
-    def _begin(self, data: bytes, out: list[bytes]) -> bytes:
-        """A line begins that is the first of a frame, but for comments."""
-        if data.startswith((b":", b"\n", b"\r")):  # a comment, or no frame at all
-            self._until, self._context = (_LINE_END, b"") if data.startswith(b":") else (_BLANK_LINE, b"\n")
-            return data
-        match = _BLANK_LINE.search(data)
-        frame = data[: match.end()] if match else data
-        if match is not None and is_usage_event(frame):
-            out += _COMMENT.findall(frame)
-        elif match is None and _may_become_usage(frame):
-            self._held = frame
+            end = len(data)
         else:
-            self._until, self._context = _BLANK_LINE, b"\n"
-            return data
-        return data[len(frame) :]
+            self._until = None
+            end = match.end() - len(self._context)
+        out.append(data[:end])
+        return end
+
+    def _begin(self, data: bytes, at: int, out: list[bytes]) -> int:
+        """A frame begins, or a comment before it, or a blank line; where it ends."""
+        if data.startswith((b"\n", b"\r\n"), at):
+            end = data.index(b"\n", at) + 1
+            out.append(data[at:end])
+            return end
+        until = _LINE_END if data.startswith(b":", at) else _BLANK_LINE
+        match = until.search(data, at)
+        if match is not None:
+            frame = data[at : match.end()]
+            out += _COMMENT.findall(frame) if is_usage_event(frame) else (frame,)
+            return match.end()
+        rest = data[at:]
+        if until is _BLANK_LINE and _may_become_usage(rest):
+            self._held = rest
+        else:
+            out.append(rest)
+            self._until, self._context = until, (b"\n" + rest)[-2:] if until is _BLANK_LINE else b""
+        return len(data)
 
     def end(self) -> bytes:
         """No more will come: what was held, unless only the blank line behind a usage event is missing."""

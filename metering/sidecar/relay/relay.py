@@ -127,6 +127,8 @@ class Relay:
         self.journal.flush()
         for pool in self.pools.values():
             pool.close()
+        for signer in self.signers.values():
+            signer.threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.sleep(0)  # the last writes leave
 
 

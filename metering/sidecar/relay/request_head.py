@@ -18,14 +18,15 @@ from metering.sidecar.relay.recurring import LENGTH_DIGITS_MAX
 BLANK_LINE = b"\r\n\r\n"
 _HOST = re.compile(rb"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?")
 _TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+_AWS_ATTEMPT = re.compile(rb"\r\namz-sdk-request: attempt=([1-9][0-9]{0,3})[;\r]")  # counted from 1
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*", re.IGNORECASE)
 # Never forwarded: they speak about this connection, or to us.
 _DROPPED = (rb"connection", rb"keep-alive", rb"proxy-[a-z-]+", rb"te", rb"upgrade", rb"x-metering-[^:]*")
 _READ = (rb"host", rb"content-length", rb"transfer-encoding", rb"expect", rb"traceparent", rb"x-stainless-retry-count")
 # Two heads that differ in one of these may mean different things; not so in a Content-Length or a traceparent.
 FIXED = frozenset(
-    (b"host", b"transfer-encoding", b"expect", b"x-stainless-retry-count", b"connection", b"keep-alive", b"te",
-     b"upgrade", b"proxy-connection", b"x-metering-key")
+    (b"host", b"transfer-encoding", b"expect", b"x-stainless-retry-count", b"amz-sdk-request", b"connection",
+     b"keep-alive", b"te", b"upgrade", b"proxy-connection", b"x-metering-key")
 )  # fmt: skip
 _KEPT = frozenset(_READ[1:])
 # A Connection header may name further headers to drop, but not those that frame or address the message.
@@ -63,6 +64,8 @@ class RequestHead:
     @property
     def attempt(self) -> int:
         """The SDK's own retry count; 0 for the first try and for nonsense."""
+        if not self.retry_count and (attempt := _AWS_ATTEMPT.search(self.raw)):
+            return int(attempt[1]) - 1
         return int(self.retry_count) if self.retry_count.isdigit() and len(self.retry_count) < 5 else 0
 
     @property
