@@ -46,7 +46,7 @@ class Route:
     def __init__(self, config: RouteConfig, destination: Destination, keys: Iterable[KeyConfig]) -> None:
         self.config = config
         self.destination = destination
-        self.name = config.path or config.host or "/"
+        self.name = config.name
         self.prefix = (config.path or "").encode()
         self.base_path = config.upstream.base_path.encode()
         self.host_line = b"\r\nHost: " + config.upstream.authority.encode()
