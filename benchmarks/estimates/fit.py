@@ -42,7 +42,8 @@ def fit(samples: Sequence[Sample], count: dict[str, Count]) -> dict[str, dict[st
         own = [sample for sample in samples if sample.family.name == family.name and sample.fitted]
         written = [sample for sample in own if sample.told_written]
         read = [sample for sample in own if sample.told_read and not sample.asked.objects(Kind.IMAGE)]
-        best, members = family, {}
+        best = family
+        members: dict[str, int] = {}
         for known, moves, missed in ((written, WRITTEN, _miss_written(cached)), (read, READ, _miss_read(cached))):
             best = _fit(known, best, moves, missed)
             members |= {name: getattr(best, name) for move in moves for name in move}

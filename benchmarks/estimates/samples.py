@@ -106,7 +106,9 @@ def _sample(recording: Recording, told: dict[str, int], file: str, estimator: Es
     reader = open_reader(operation, status=200, content_type=content_type, content_encoding="")
     reader.feed(body)
     named = _MODEL_IN_URL.search(recording.url)
-    model = reader.finish().response_model or read_request(operation, request).model or (named and unquote(named[1])) or ""
+    model = (
+        reader.finish().response_model or read_request(operation, request).model or (named and unquote(named[1])) or ""
+    )
     texts = written_texts(payloads(Kept(body, b"", 0), content_type))
     family = family_of(model)
     if why := _excluded(texts, family, body, told):

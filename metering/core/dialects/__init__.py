@@ -12,12 +12,13 @@ from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Readin
 from metering.core.dialects.request import read_request
 from metering.core.dialects.routes import classify
 from metering.core.dialects.table import DIALECTS
-from metering.core.dialects.windows import Kept, Windows
+from metering.core.dialects.windows import Allowance, Kept, Windows
 
 __all__ = [
     "DIALECTS",
     "MEANINGS",
     "NO_HEADERS",
+    "Allowance",
     "Dialect",
     "Kept",
     "Operation",

@@ -93,7 +93,6 @@ ROWS = (
     # others: watsonx, Text Generation Inference, aleph-alpha
     Row(Kind.TEXT, "results[].generated_text"),
     Row(Kind.TEXT, "generated_text"),
-    Row(Kind.TEXT, "[].generated_text"),
     Row(Kind.TEXT, "token.text"),
     Row(Kind.TEXT, "completions[].completion"),
 )

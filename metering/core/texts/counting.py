@@ -29,7 +29,9 @@ class Read(msgspec.Struct, frozen=True):
     sound: int = 0
 
 
-def count_written(texts: Texts, family: Family, count: Count, *, responses: bool = False, schema: bool = False) -> Written:
+def count_written(
+    texts: Texts, family: Family, count: Count, *, responses: bool = False, schema: bool = False
+) -> Written:
     """What a model wrote, in the responses dialect or another, bound by a schema or not.
 
     Summaries of its thoughts are another model's words, and are not counted.

@@ -113,12 +113,9 @@ def _count_request(asked: Any, counter: Counter) -> Read | None:
 
 
 def _sample_request(kept: Kept, counter: Counter) -> Read | None:
-    """Of a request whose middle is gone: as many tokens for its bytes as its ends have; the JSON around is counted too."""
+    """Of a request whose middle is gone: as many tokens for its bytes as its ends have, the JSON around counted too."""
     ends = kept.head + kept.tail
     if not kept.dropped or _DATA.search(ends):
         return None  # no JSON; pictures and files, whose bytes say nothing about tokens
     tokens = counter.count(kept.head.decode(errors="replace")) + counter.count(kept.tail.decode(errors="replace"))
     return Read(tokens * counter.family.permille // 1000 * (len(ends) + kept.dropped) // len(ends))
-
-
-

@@ -29,7 +29,7 @@ class Text(msgspec.Struct, frozen=True, array_like=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A call of which at least one side was not told."""
 
-    number: int  # of the job, so that the answer finds it
+    number: int = 0  # given by who asks, so that the answer finds it
     dialect: str
     model: str
     route: str  # its path or host
@@ -45,7 +45,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int
     usage: Usage | None = None
     estimator: str | None = None
-    refused: str = ""
+    refused: str = ""  # a word for metrics first: see `REFUSALS`
 
 
 _encode = msgspec.msgpack.Encoder().encode

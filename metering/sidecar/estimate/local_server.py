@@ -43,7 +43,10 @@ class LocalServer:
         connection = kind(upstream.host, upstream.port, timeout=ANSWER_SECONDS, **options)
         try:
             connection.request(
-                "POST", path, msgspec.json.encode(question), {"Content-Type": "application/json", "Host": upstream.authority}
+                "POST",
+                path,
+                msgspec.json.encode(question),
+                {"Content-Type": "application/json", "Host": upstream.authority},
             )
             answer = connection.getresponse()
             found = parse(answer.read(ANSWER_BYTES_MAX)) if answer.status == 200 else None

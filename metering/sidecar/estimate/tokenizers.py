@@ -22,7 +22,7 @@ class Counter(Protocol):
     family: Family
 
     def count(self, text: str) -> int:
-        """How many tokens of the tokenizer's own `text` is; `family.permille` is not in it. `EstimateError`: it can't."""
+        """How many of the tokenizer's own tokens `text` is: before `family.permille`. `EstimateError`: it can't."""
 
     def count_request(self, request: Any) -> int | None:
         """How many tokens the whole request is, where the model's own server says so."""
