@@ -19,6 +19,7 @@ class Companion:
         self._child: Child | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._begins_anew = False  # it was told to end, to be started with another configuration
 
     @property
     def pid(self) -> int | None:
@@ -34,6 +35,7 @@ class Companion:
         if self._running is not None and not self._running.done():
             if not wanted:
                 self._stopping.set()
+            self._begins_anew = wanted
             if self._child is not None:
                 self._child.terminate()
         elif wanted:
@@ -66,5 +68,7 @@ class Companion:
             self._child = child = Child(self.name, self._command, self._environ, self._text())
             began = time.monotonic()
             code = await child.run()
-            if stopping.is_set() or not await pauses.wait(child, code, time.monotonic() - began, stopping):
+            if self._begins_anew:
+                self._begins_anew = False
+            elif stopping.is_set() or not await pauses.wait(child, code, time.monotonic() - began, stopping):
                 return

@@ -158,8 +158,9 @@ class Supervisor:
         if not await self._workers.replace(file.text, file.config.drain_seconds):
             self._refuse_config(f"{file.path}: workers did not start with it")
             return
-        self._file = file
-        self._estimator.want(wanted=file.config.estimates)
+        former, self._file = self._file.config, file
+        if (former.estimate, former.routes) != (file.config.estimate, file.config.routes):
+            self._estimator.want(wanted=file.config.estimates)
         self._facts.reloads += 1
         self._facts.loaded_at, self._facts.digest = time.time(), file.digest
         log("config_in_force", digest=file.digest, routes=len(file.config.routes), keys=len(file.config.keys))

@@ -87,6 +87,8 @@ class Journal:
         if self._estimates is not None and any(event.usage_source in _NOT_TOLD for event in finals):
             ending, finals = self._set_aside(ending, finals)
         events += finals
+        if not events:
+            return
         opened = len(opening)
         written = self._spool.append_turn(events, opened)
         for number, call in enumerate(opening):
