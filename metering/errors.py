@@ -41,6 +41,10 @@ class EmbeddedPostgresError(LedgerError):
     """The embedded Postgres can't be started or stopped."""
 
 
+class EstimateError(MeteringError):
+    """The tokens of a call could not be estimated."""
+
+
 class SpoolError(MeteringError):
     """The spool can't be used."""
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from metering.errors import ConfigError
+from metering.sidecar.estimate.settings import EstimateConfig, parse_estimate
 from metering.sidecar.tables import Table
 
 KIB = 1024
@@ -33,6 +34,7 @@ _NOT_TRUSTABLE = {
 
 OnAbort = Literal["auto", "cancel", "drain"]
 AskUsage = Literal["off", "auto", "on"]
+Tokenize = Literal["off", "vllm", "llamacpp"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -104,6 +106,13 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
     ask_usage: AskUsage = "off"
     sign: Signing | None = None
     ca_file: Path | None = None
+    estimate: bool = True
+    tokenize: Tokenize = "off"  # the upstream's own way to count
+
+    @property
+    def name(self) -> str:
+        """What it is called in metrics."""
+        return self.path or self.host or "/"
 
 
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +135,14 @@ class SidecarConfig(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float
     spool: SpoolConfig
     limits: Limits
+    estimate: EstimateConfig = EstimateConfig()
     routes: tuple[RouteConfig, ...]
     keys: tuple[KeyConfig, ...]
+
+    @property
+    def estimates(self) -> bool:
+        """Whether any route's calls are estimated."""
+        return self.estimate.enabled and any(route.estimate for route in self.routes)
 
 
 def load_config(path: Path, state_dir: Path) -> SidecarConfig:
@@ -168,6 +183,7 @@ def parse_config(text: str, state_dir: Path) -> SidecarConfig:
         drain_seconds=sidecar.seconds("drain_seconds", 30),
         spool=_spool(Table("[spool]", top.optional("spool") or {}), state_dir),
         limits=_limits(Table("[limits]", top.optional("limits") or {})),
+        estimate=parse_estimate(Table("[estimate]", top.optional("estimate") or {})),
         routes=tuple(_route(table) for table in _tables(top, "route")),
         keys=tuple(_key(table) for table in _tables(top, "key")),
     )
@@ -259,6 +275,8 @@ def _route(table: Table) -> RouteConfig:
         sign=_signing(table),
         ask_usage=cast("AskUsage", table.choice("ask_usage", ("off", "auto", "on"), "off")),
         ca_file=Path(ca_file).expanduser() if ca_file else None,
+        estimate=table.choice("estimate", ("on", "off"), "on") == "on",
+        tokenize=cast("Tokenize", table.choice("tokenize", ("off", "vllm", "llamacpp"), "off")),
     )
     if route.ca_file and not route.ca_file.is_file():
         raise table.error("ca_file", f"{str(route.ca_file)!r} is not a file")

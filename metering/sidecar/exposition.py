@@ -32,6 +32,11 @@ _COUNTERS = {
     "unmetered_calls": "Calls that were forwarded and could not be recorded",
     "late_finals": "Final records that the spool could not take at once",
     "refused_requests": "Requests the sidecar answered itself",
+    "estimates_made": "Calls whose tokens nobody told, counted by their texts",
+    "estimates_refused_away": "Calls not counted by their texts: the estimator ended",
+    "estimates_refused_full": "Calls not counted by their texts: too many waited",
+    "estimates_refused_late": "Calls not counted by their texts: it took too long",
+    "estimates_refused_uncountable": "Calls not counted by their texts: none was found that can be",
     "upstream_retries": "Calls sent again because a pooled connection had gone stale",
     "usage_asked": "Calls whose usage was asked for in the client's stead",
     "usage_refused": "Of these, calls refused for it and sent again as the client sent them",
@@ -40,6 +45,7 @@ _COUNTERS = {
 }
 _GAUGES = {
     "calls_in_flight": "Calls being relayed now",
+    "estimates_waiting": "Calls that have ended and are being counted by their texts",
     "client_connections": "Open client connections",
     "upstream_connections": "Open or dialled upstream connections",
     "spool_degraded": "Workers whose disk refuses to sync or to write",

@@ -37,6 +37,7 @@ class Handover(msgspec.Struct):
     counted: Tally  # by workers that ended
     reloads: int
     reloads_failed: int
+    estimator_pid: int | None = None  # as a version before it leaves it
 
     @classmethod
     def read(cls, fd: int) -> "Handover":

@@ -17,7 +17,7 @@ from pathlib import Path
 from metering.errors import MeteringError
 from metering.sidecar.admin import HEAD_BYTES_MAX, Admin, Readiness
 from metering.sidecar.adoption import adopt_forever
-from metering.sidecar.children import Child, wait_for_child
+from metering.sidecar.companion import Companion
 from metering.sidecar.config_file import ConfigFile, read_config
 from metering.sidecar.exposition import Facts, render
 from metering.sidecar.handover import Handover, hand_over_workers, own_command
@@ -26,11 +26,12 @@ from metering.sidecar.logline import log
 from metering.sidecar.ship.status import Shipped
 from metering.sidecar.spool.backlog import measure_backlog
 from metering.sidecar.spool.lock import lock_sidecar
-from metering.sidecar.workers import Backoff, Workers
+from metering.sidecar.workers import Workers
 
 POLL_SECONDS = 1.0  # how old the counts of a worker that is killed may be
 SHIPPER_STOP_SECONDS = 15.0  # more than the shipper allows itself for what the workers wrote last
 SHIPPER_HURRY_SECONDS = 2.0
+ESTIMATOR_STOP_SECONDS = 3.0  # nobody waits for it any more
 CHECK_SECONDS = 60.0  # what a new program gets to say that it can take over
 LEDGER_VARIABLE = "METERING_DATABASE_URL"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
@@ -69,7 +70,10 @@ class Supervisor:
         self._workers = Workers(
             self._listeners, command, worker_environ, file.text, file.config.drain_seconds, self._give_up
         )
-        self._shipper: Child | None = None
+        ship = ("metering", "ship")
+        self._shipper = Companion("shipper", ship, environ, lambda: self._file.text)
+        estimate = ("metering.sidecar.estimate", "--state-dir", str(state_dir))
+        self._estimator = Companion("estimator", estimate, worker_environ, lambda: self._file.text)
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._changing = asyncio.Lock()  # one change at a time
@@ -89,7 +93,9 @@ class Supervisor:
         admin = await self._serve_admin()
         self._start(adopt_forever(self._file.config.spool, lambda: self._workers.ready, self._workers.died))
         self._start(self._poll_forever())
-        shipping = asyncio.create_task(self._ship_forever(former.shipper_pid if former else None))
+        self._shipper.start(former.shipper_pid if former else None, wanted=self._ships)
+        wanted = self._file.config.estimates
+        self._estimator.start(former.estimator_pid if former else None, wanted=wanted)
         host, port = self._listeners[0].getsockname()[:2]
         log("sidecar_started", host=host, port=port, workers=len(self._listeners), admin=name_of(self._admin_socket))
         await self._stop.wait()
@@ -97,7 +103,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await self._workers.stop()
-        await self._stop_shipper(shipping)
+        # After the workers: the shipper makes a last pass. What isn't shipped in time stays spooled.
+        await asyncio.gather(self._estimator.stop(ESTIMATOR_STOP_SECONDS), self._shipper.stop(SHIPPER_STOP_SECONDS))
         if admin is not None:
             admin.close()
         log("sidecar_stopped", exit_code=self._exit_code)
@@ -127,8 +134,8 @@ class Supervisor:
         if self._stop.is_set():
             log("sidecar_hurries")
             self._workers.hurry()
-            if self._shipper is not None:  # what it hasn't shipped stays spooled
-                asyncio.get_running_loop().call_later(SHIPPER_HURRY_SECONDS, self._shipper.kill)
+            # What the shipper hasn't shipped stays spooled.
+            asyncio.get_running_loop().call_later(SHIPPER_HURRY_SECONDS, self._shipper.kill)
         self._stop.set()
 
     def _change(self, change: Callable[[], Awaitable[None]]) -> None:
@@ -151,7 +158,9 @@ class Supervisor:
         if not await self._workers.replace(file.text, file.config.drain_seconds):
             self._refuse_config(f"{file.path}: workers did not start with it")
             return
-        self._file = file
+        former, self._file = self._file.config, file
+        if (former.estimate, former.routes) != (file.config.estimate, file.config.routes):
+            self._estimator.want(wanted=file.config.estimates)
         self._facts.reloads += 1
         self._facts.loaded_at, self._facts.digest = time.time(), file.digest
         log("config_in_force", digest=file.digest, routes=len(file.config.routes), keys=len(file.config.keys))
@@ -191,37 +200,13 @@ class Supervisor:
             lock_fd=self._lock_fd,
             listen_fds=[listener.fileno() for listener in self._listeners],
             admin_fd=self._admin_socket.fileno() if self._admin_socket else None,
-            shipper_pid=self._shipper.pid if self._shipper else None,
+            shipper_pid=self._shipper.pid,
+            estimator_pid=self._estimator.pid,
             workers=hand_over_workers(self._workers.running),
             counted=self._workers.totals.ended,
             reloads=self._facts.reloads,
             reloads_failed=self._facts.reloads_failed,
         )
-
-    # ── the shipper ───────────────────────────────────────────────────────────────────────────────────
-
-    async def _ship_forever(self, former_pid: int | None) -> None:
-        """Start the shipper again whenever it ends, after growing pauses."""
-        if former_pid is not None:
-            os.kill(former_pid, signal.SIGTERM)
-            await wait_for_child(former_pid)
-        pauses = Backoff()
-        while self._ships and not self._stop.is_set():
-            command = ("metering", "ship", "--parent", str(os.getpid()))
-            self._shipper = shipper = Child("shipper", command, self._environ, self._file.text)
-            began = time.monotonic()
-            code = await shipper.run()
-            if self._stop.is_set() or not await pauses.wait(shipper, code, time.monotonic() - began, self._stop):
-                return
-
-    async def _stop_shipper(self, shipping: asyncio.Task[None]) -> None:
-        """After the workers: the shipper makes a last pass. What isn't shipped in time stays spooled."""
-        if self._shipper is not None:
-            self._shipper.terminate()
-        _, late = await asyncio.wait([shipping], timeout=SHIPPER_STOP_SECONDS)
-        if late and self._shipper is not None:
-            self._shipper.kill()
-            await shipping
 
     # ── the operator ──────────────────────────────────────────────────────────────────────────────────
 

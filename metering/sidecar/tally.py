@@ -77,6 +77,11 @@ class Tally(msgspec.Struct):
     unmetered_calls: int = 0  # forwarded, and no record of them could be written
     late_finals: int = 0  # finals the spool could not write at once
     refused_requests: int = 0  # answered by the sidecar itself; never forwarded
+    estimates_made: int = 0  # calls counted by their texts
+    estimates_refused_away: int = 0  # the estimator ended before it had answered
+    estimates_refused_full: int = 0  # too many wait already
+    estimates_refused_late: int = 0  # no answer in time
+    estimates_refused_uncountable: int = 0  # no text in what was kept, or none that can be counted
     upstream_retries: int = 0  # sent again because a pooled connection had gone stale
     usage_asked: int = 0  # usage was asked for in the client's stead
     usage_refused: int = 0  # and the upstream refused that: sent again as the client sent it
@@ -87,17 +92,30 @@ class Tally(msgspec.Struct):
     call_counts: list[CallCount] = []
     # of this moment:
     calls_in_flight: int = 0
+    estimates_waiting: int = 0
     client_connections: int = 0
     upstream_connections: int = 0
     spool_degraded: int = 0
     spool_full: int = 0
 
 
-GAUGES = ("calls_in_flight", "client_connections", "upstream_connections", "spool_degraded", "spool_full")
+GAUGES = (
+    "calls_in_flight",
+    "estimates_waiting",
+    "client_connections",
+    "upstream_connections",
+    "spool_degraded",
+    "spool_full",
+)
 COUNTERS = (
     "unmetered_calls",
     "late_finals",
     "refused_requests",
+    "estimates_made",
+    "estimates_refused_away",
+    "estimates_refused_full",
+    "estimates_refused_late",
+    "estimates_refused_uncountable",
     "upstream_retries",
     "usage_asked",
     "usage_refused",

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spool = open_spool(config, options.number)
         listener = bind(config.listen) if options.listen_fd is None else socket.socket(fileno=options.listen_fd)
         control = None if options.control_fd is None else socket.socket(fileno=options.control_fd)
-        relay = Relay(config, spool)
+        relay = Relay(config, spool, estimates=config.estimates and control is not None)
     except MeteringError as error:
         print(f"metering sidecar: {error}", file=sys.stderr)  # noqa: T201 - said once, to whoever started it
         return error.exit_code

@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from google import genai
+from google.genai import Client
+from google.genai.types import Content, Part
 from openai import AsyncOpenAI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -337,9 +338,9 @@ def test_the_sdk_of_google(tmp_path: Path, certificate: tuple[Path, Path]) -> No
 
     async def ask(port: int, path: str) -> list[Any]:
         options: Any = {"base_url": f"https://localhost:{port}{path}", "async_client_args": trust}
-        client = genai.Client(api_key="key", http_options=options)
+        client = Client(api_key="key", http_options=options)
         async with client.aio.live.connect(model="gemini-live-2.5-flash") as session:
-            await session.send_client_content(turns=genai.types.Content(parts=[genai.types.Part(text="Hi.")]))
+            await session.send_client_content(turns=Content(parts=[Part(text="Hi.")]))
             return [message.model_dump() async for message in session.receive()]
 
     async def test() -> None:

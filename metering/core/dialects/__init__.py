@@ -13,13 +13,14 @@ from metering.core.dialects.request import read_request
 from metering.core.dialects.routes import ask_query, classify
 from metering.core.dialects.sessions import Session
 from metering.core.dialects.table import DIALECTS
-from metering.core.dialects.windows import Kept, Windows
+from metering.core.dialects.windows import Allowance, Kept, Windows
 
 __all__ = [
     "DIALECTS",
     "MEANINGS",
     "NO_HEADERS",
     "SESSIONS",
+    "Allowance",
     "Dialect",
     "Kept",
     "Operation",

@@ -83,6 +83,12 @@ class Stream:
         """The JSON texts of the last frame that is not empty."""
         yield from self._payloads(self.ending.rstrip().rpartition(self._separator)[2])
 
+    def every(self) -> Iterator[bytes]:
+        """The JSON texts of all frames."""
+        for text in self._texts:
+            for frame in text.split(self._separator):
+                yield from self._payloads(frame)
+
     def having(self, name: bytes) -> Iterator[bytes]:
         """The JSON texts of all frames with the quoted `name`, unless it is the name of a null."""
         for frame in reversed(list(self._frames_from_end(name))):

@@ -14,7 +14,7 @@ from metering.core.dialects.reading import NO_HEADERS, Operation, Reader, Readin
 from metering.core.dialects.scan import head_members, tail_members
 from metering.core.dialects.sessions import Session, SessionMeaning, SessionNotes
 from metering.core.dialects.table import DIALECTS
-from metering.core.dialects.windows import BOM, Kept, Windows
+from metering.core.dialects.windows import BOM, Allowance, Kept, Windows
 from metering.core.usage import UsageSource
 
 MEANINGS: Mapping[str, Meaning] = {
@@ -36,19 +36,21 @@ def open_reader(
     content_encoding: str,
     provider: str = "",
     headers: Mapping[str, str] = NO_HEADERS,
+    allowance: Allowance | None = None,
 ) -> Reader:
     """The reader of one answer. `provider` (the route's name for it) decides where a provider's totals lie.
 
     `headers`: those of the answer, by lower-case name, that the dialect's `Meaning.headers` asks for.
+
+    `allowance`: what of a stream may be kept beyond its ends, so that its text can be counted (`Reader.kept`).
 
     A dialect that is not read, or a call that consumes nothing, gets a reader that keeps nothing.
     """
     meaning = MEANINGS.get(operation.dialect)
     if meaning is None or operation.consumes is False:
         return _BlindReader(operation, status)
-    return _AnswerReader(
-        operation, meaning, status, content_type, content_encoding, _begin(operation, provider, headers)
-    )
+    found = _begin(operation, provider, headers)
+    return _AnswerReader(operation, meaning, status, content_type, content_encoding, found, allowance)
 
 
 def _begin(operation: Operation, provider: str, headers: Mapping[str, str]) -> Found:
@@ -115,6 +117,10 @@ class _BlindReader:
         source = UsageSource.NONE if refused or self._operation.consumes is False else UsageSource.UNKNOWN
         return Reading(usage_source=source, complete=True, failed=self._status >= 400)
 
+    def kept(self) -> Kept | None:
+        """Nothing."""
+        return None
+
 
 class _AnswerReader:
     """Keeps the ends of an answer; reads them once."""
@@ -139,13 +145,14 @@ class _AnswerReader:
         content_type: str,
         content_encoding: str,
         found: Found,
+        allowance: Allowance | None,
     ) -> None:
         self._operation = operation
         self._meaning = meaning
         self._status = status
         self._content_type = content_type
         self._found = found
-        self._windows = Windows()
+        self._windows = Windows(allowance)
         self._decoding: Decoding | None = None
         self._lines = Lines(meaning, found) if meaning.by_line else None
         self.feed = self._windows.feed if self._lines is None else self._lines.feed
@@ -177,6 +184,10 @@ class _AnswerReader:
             if framing in _STREAMS:
                 complete = self._read_stream(Stream(kept, framing), found)
         return _conclude(self._operation, self._meaning, self._status, found, framing, complete=complete)
+
+    def kept(self) -> Kept | None:
+        """All that was kept of the answer, decoded; None if it could not be."""
+        return self._windows.whole() if self._decoding is None or self._decoding.readable else None
 
     def _read_document(self, kept: Kept, found: Found) -> tuple[Framing, bool]:
         """Read one JSON document; the framing turns out to be NDJSON if there are several."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from metering.core.dialects.windows import Kept
 from metering.core.usage import Usage, UsageSource
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -65,3 +66,6 @@ class Reader(Protocol):
 
     def finish(self) -> Reading:
         """Say what the answer told. Call it once, when no more bytes will come."""
+
+    def kept(self) -> Kept | None:
+        """What was kept of the body after `finish`, content-encoding undone; None if nothing can be read from it."""

@@ -147,6 +147,9 @@ class Session:
         """The reading if nothing more is heard: what was told is not less than the truth."""
         return self._reading(whole=False)
 
+    def kept(self) -> None:
+        """Nothing of a session is kept."""
+
     def finish(self) -> Reading:
         """The reading of a session that has ended."""
         gave_up = self._server.done and self._server.close_code is None

@@ -17,6 +17,9 @@ KEPT_BYTES_MAX = HEAD_BYTES + 2 * TAIL_BYTES
 STREAM_END_BYTES = 6 * 1024
 STREAM_END_FRAMES = 4
 STREAM_KEPT_BYTES_MAX = 3 * STREAM_END_BYTES
+# Of a stream that may have to be counted by its text: more of its beginning, as far as an allowance grants it.
+STREAM_GRANTED_BYTES_MAX = 256 * 1024
+GRANT_BYTES = 16 * 1024
 # What a kept piece takes beside its bytes: a body in pieces of one byte is bounded too.
 PIECE_OVERHEAD_BYTES = 64
 BOM = b"\xef\xbb\xbf"
@@ -35,21 +38,43 @@ class Kept(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class Allowance:
+    """Bytes that many bodies together may keep beyond their ends."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, total_bytes: int) -> None:
+        self.left = total_bytes
+
+    def take(self, amount_bytes: int) -> bool:
+        """Whether there is so much left; then it is taken, until it is added to `left` again."""
+        if self.left < amount_bytes:
+            return False
+        self.left -= amount_bytes
+        return True
+
+
 class Windows:
-    """Keeps the head and the tail of what it is fed.
+    """Keeps the head and the tail of what it is fed; of a stream a longer head, as far as `allowance` grants it.
 
     Pieces are kept as they came and joined at the end: copying each into one buffer cost more than all else a
     piece of a stream costs its reader.
     """
 
-    __slots__ = ("_dropped", "_head_bytes", "_pieces", "_room", "_separator")
+    __slots__ = ("_allowance", "_dropped", "_granted", "_head_bytes", "_pieces", "_room", "_separator")
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: Allowance | None = None) -> None:
+        self._allowance = allowance
+        self._granted = 0
         self._pieces: list[bytes] = []
         self._room = STREAM_KEPT_BYTES_MAX  # before the pieces are joined
         self._dropped = 0
         self._head_bytes = HEAD_BYTES
         self._separator = b""  # of a stream's frames, once they are seen
+
+    def __del__(self) -> None:
+        if self._granted and self._allowance is not None:
+            self._allowance.left += self._granted
 
     def feed(self, chunk: bytes) -> None:
         """Keep `chunk`; forget bytes of the middle once the bound is reached."""
@@ -78,6 +103,8 @@ class Windows:
         """`text` without its middle, if it is too long or has lost some of it before."""
         self._separator = self._separator or _find_separator(text)
         if self._separator:
+            if not self._dropped and self._is_granted(len(text)):
+                return text
             start = self._find_tail(text)
         else:
             start = len(text) - TAIL_BYTES if len(text) > KEPT_BYTES_MAX or self._dropped else 0
@@ -86,23 +113,40 @@ class Windows:
         self._dropped += start - self._head_bytes
         return text[: self._head_bytes] + text[start:]
 
+    def _is_granted(self, size_bytes: int) -> bool:
+        """Whether a stream may be kept whole so far."""
+        if self._allowance is None or size_bytes > STREAM_GRANTED_BYTES_MAX:
+            return False
+        wanted = -(-size_bytes // GRANT_BYTES) * GRANT_BYTES - self._granted
+        if wanted > 0 and not self._allowance.take(wanted):
+            return False
+        self._granted += max(0, wanted)
+        return True
+
     def _find_tail(self, text: bytes) -> int:
         """Where the tail of a stream starts; once, also where its head ends."""
         if not self._dropped:
-            end = 0
-            for _ in range(STREAM_END_FRAMES):
-                end = text.find(self._separator, end) + len(self._separator)
-                if end < len(self._separator):  # it has not come yet
-                    end = HEAD_BYTES
-                    break
-            self._head_bytes = min(HEAD_BYTES, max(STREAM_END_BYTES, end))
-        start = len(text)
-        for _ in range(STREAM_END_FRAMES):
-            start = max(0, text.rfind(self._separator, 0, start))
-        return max(len(text) - TAIL_BYTES, min(len(text) - STREAM_END_BYTES, start))
+            self._head_bytes = max(_head_end(text, self._separator), min(self._granted, len(text)))
+        return _tail_start(text, self._separator)
 
     def kept(self) -> Kept:
-        """What was kept. A document of up to `KEPT_BYTES_MAX`, a stream of `STREAM_KEPT_BYTES_MAX` is whole."""
+        """What was kept, of a stream its ends.
+
+        A document of up to `KEPT_BYTES_MAX`, a stream of `STREAM_KEPT_BYTES_MAX` is whole.
+        """
+        whole = self.whole()
+        if not self._granted:
+            return whole
+        # Only a count by the text needs more than what every stream keeps: readers get no slower by it.
+        text = whole.head
+        end = _head_end(text, self._separator)
+        if whole.dropped:
+            return Kept(text[:end], whole.tail, whole.dropped + len(text) - end)
+        start = _tail_start(text, self._separator)
+        return Kept(text[:end], text[start:], start - end) if start > end else whole
+
+    def whole(self) -> Kept:
+        """All that was kept."""
         text = b"".join(self._pieces)
         if not self._dropped:
             return Kept(text, b"", 0)
@@ -114,6 +158,25 @@ class Windows:
 def is_prelude(text: bytes, at: int = 0) -> bool:
     """Whether a frame of an AWS event stream begins there: two lengths and their CRC."""
     return len(text) >= at + 12 and crc32(text[at : at + 8]) == int.from_bytes(text[at + 8 : at + 12])
+
+
+def _head_end(text: bytes, separator: bytes) -> int:
+    """Where the head of a stream ends."""
+    end = 0
+    for _ in range(STREAM_END_FRAMES):
+        end = text.find(separator, end) + len(separator)
+        if end < len(separator):  # it has not come yet
+            end = HEAD_BYTES
+            break
+    return min(HEAD_BYTES, max(STREAM_END_BYTES, end))
+
+
+def _tail_start(text: bytes, separator: bytes) -> int:
+    """Where its tail starts."""
+    start = len(text)
+    for _ in range(STREAM_END_FRAMES):
+        start = max(0, text.rfind(separator, 0, start))
+    return max(len(text) - TAIL_BYTES, min(len(text) - STREAM_END_BYTES, start))
 
 
 def _find_separator(text: bytes) -> bytes:

@@ -15,6 +15,8 @@ from msgspec.structs import replace
 
 from metering.core.dialects import (
     NO_HEADERS,
+    Allowance,
+    Kept,
     Reader,
     Reading,
     RequestFacts,
@@ -28,6 +30,7 @@ from metering.core.dialects import (
 )
 from metering.core.event import Outcome, UsageEvent, mint_event_id
 from metering.core.usage import UsageSource
+from metering.sidecar.estimate.jobs import Job, Text
 from metering.sidecar.logline import log
 from metering.sidecar.relay.admission import Admitted
 from metering.sidecar.relay.response_head import ResponseHead
@@ -35,6 +38,8 @@ from metering.sidecar.relay.response_head import ResponseHead
 # SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
 _random_bits = random.Random().getrandbits  # noqa: S311
 _EXTENSIONS = re.compile(rb"\r\nsec-websocket-extensions:[ \t]*([^\r]*)")
+# Operations whose tokens are those of texts that can be seen.
+ESTIMATED = frozenset(("chat", "text_completion", "generate_content", "embeddings"))
 
 
 class CallRecord:
@@ -58,6 +63,7 @@ class CallRecord:
     session: Session | None = None  # what goes through a tunnel, if its dialect is known
     parts: Sequence[UsageEvent] = ()  # the rows of what other models took, once it has ended
     _part_ids: Sequence[UUID] = ()
+    _asked: Kept | None = None  # the request, if the call may have to be counted by its texts
 
     def __init__(self, admitted: Admitted) -> None:
         self.route = admitted.route
@@ -90,8 +96,17 @@ class CallRecord:
             self._facts = read_request(self.operation, kept.head, kept.tail)
 
     def forget_request(self) -> None:
-        """Let go of the kept bytes."""
+        """Let go of the kept bytes, unless they may have to be counted."""
+        if self.route.allowance is not None and (allowance := self._allowance) is not None:
+            kept = Kept(self._prefix, b"", 0) if self._windows is None else self._windows.whole()
+            if allowance.take(len(kept.head) + len(kept.tail)):
+                self._asked = kept
         self._prefix, self._windows = b"", None
+
+    def __del__(self) -> None:
+        asked = self._asked
+        if asked is not None and (allowance := self.route.allowance) is not None:
+            allowance.left += len(asked.head) + len(asked.tail)
 
     def open_response(self, head: ResponseHead) -> None:
         """An answer begins."""
@@ -128,6 +143,7 @@ class CallRecord:
             content_encoding=head.content_encoding,
             provider=self.route.config.provider,
             headers=self._headers,
+            allowance=self._allowance,
         )
 
     def feed_last(self, wire_length: int, content: bytes) -> None:
@@ -210,6 +226,31 @@ class CallRecord:
             response_bytes=self.response_bytes,
         )
 
+    def job(self, event: UsageEvent) -> Job | None:
+        """What an estimator needs to count the call by its texts, if it is to and something was kept."""
+        head = self._head
+        if head is None or head.status >= 300 or self._allowance is None or not _lacks_a_side(event):
+            return None
+        answer = Kept(self._whole, b"", 0) if self._reader is None else self._reader.kept()
+        if answer is None:
+            return None
+        asked = self._asked or Kept(b"", b"", 0)
+        return Job(
+            dialect=event.dialect,
+            model=event.model or "",
+            route=self.route.name,
+            request=Text(asked.head, asked.tail, asked.dropped),
+            answer=Text(answer.head, answer.tail, answer.dropped, "" if self._reader else head.content_encoding),
+            content_type=head.content_type,
+            usage=event.usage,
+        )
+
+    @property
+    def _allowance(self) -> Allowance | None:
+        """What may be kept of the call's texts; None if it is not to be counted by them."""
+        operation = self.operation
+        return self.route.allowance if operation.consumes and operation.operation_name in ESTIMATED else None
+
     @property
     def _is_stream(self) -> bool:
         return self.streamed or self.session is not None or (self.status is None and bool(self._facts.streamed))
@@ -280,3 +321,12 @@ class CallRecord:
         consumed = self.sent_at > 0 and self.operation.consumes is not False
         failed = self.status is not None and self.status >= 400
         return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
+
+
+def _lacks_a_side(event: UsageEvent) -> bool:
+    """Whether the provider told a part only. An Anthropic stream that was cut told at its start what it had written."""
+    usage = event.usage
+    if usage is None or event.usage_source is not UsageSource.PARTIAL:
+        return usage is None
+    missing = usage.input_tokens is None or usage.output_tokens is None
+    return missing or event.dialect.startswith("anthropic.")

@@ -47,6 +47,7 @@ class Exchange:
     _last = b""
     _ending = 0
     _event: UsageEvent | None = None  # how it ended, once recorded
+    _released = 0.0  # monotonic: when its last byte left
     _pending_bytes = _interims = 0
     _pending: list[bytes] | None = None  # of the request, waiting for a connection
     _replay: list[bytes] | None = None  # of the request, as long as it could be sent again
@@ -309,10 +310,14 @@ class Exchange:
         self.outcome = Outcome.ABORTED if drained else outcome
         self._relay.journal.end(self)
 
-    def recorded_final(self, event: UsageEvent, recorded: bool) -> None:  # noqa: FBT001 - as above
-        """The final record is in the spool, or will be when the disk takes it: let the last bytes go."""
+    def recorded_final(self, event: UsageEvent, recorded: bool, *, counts: bool = True) -> None:  # noqa: FBT001 - as above
+        """What is known at its end is in the spool, or will be when the disk takes it: let the last bytes go.
+
+        Not `counts`: its tokens are still to come, see `counted`.
+        """
         self._relay.ended(self)
-        self._event = event
+        if counts:
+            self._event = event
         journal = self._relay.journal
         if recorded and journal.waits_for_disk:
             journal.when_on_disk(self._release)
@@ -323,10 +328,16 @@ class Exchange:
         client, self.client = self.client, None
         if client is not None:
             client.finish(self._last, self._ending)
+        self._released = monotonic()
         if self._event is not None:
-            self._relay.calls.count(self.record, self._event, monotonic())
-            for part in self.record.parts:
-                self._relay.calls.count_part(self.record, part)
+            self.counted(self._event)
+
+    def counted(self, event: UsageEvent) -> None:
+        """Its tokens are known, or can't be."""
+        calls = self._relay.calls
+        calls.count(self.record, event, self._released or monotonic())
+        for part in self.record.parts:
+            calls.count_part(self.record, part)
 
     def drop(self) -> None:
         """Something went wrong in us: end it on both sides as it stands."""

@@ -4,6 +4,10 @@ A record for each call and then its bytes costs a system call each time, and eac
 calls at once the two records of a call took 35 of its 120 µs. So calls queue here, and once the loop has read all
 that was there to read, all their records are made and written together; then the bytes go that waited for them.
 
+A call that ended and whose tokens nobody told may be counted by its texts, by another process. It gets a second open
+record, the row that is true if nothing else is heard, and lets its last bytes go; its final record is written when the
+count comes, or does not.
+
 What a spool that can't be written means for traffic: `open` (default): calls go on and are counted as unmetered.
 `refuse`: new calls get 503 until there is space. A final that can't be written never stops a call that is running.
 """
@@ -13,10 +17,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from metering.core.event import UsageEvent
+from metering.core.usage import UsageSource
 from metering.errors import SpoolError
 from metering.sidecar.config import SpoolConfig
+from metering.sidecar.estimate.jobs import Estimate
 from metering.sidecar.logline import log
+from metering.sidecar.relay.estimates import Estimates
 from metering.sidecar.spool.writer import SpoolWriter
 from metering.sidecar.tally import Tally
 
@@ -26,16 +35,20 @@ if TYPE_CHECKING:
 COMPLAIN_SECONDS = 60.0
 # With fewer calls under way there is nothing to gather, and a callback on a loop that just woke up costs 20 µs.
 GATHERED_MIN = 3
+_NOT_TOLD = (UsageSource.UNKNOWN, UsageSource.PARTIAL)
 
 
 class Journal:
     """Writes a call's open and final record, and calls `recorded_open` or `recorded_final` of it in the same turn."""
 
-    def __init__(self, spool: SpoolWriter, config: SpoolConfig, tally: Tally) -> None:
+    def __init__(
+        self, spool: SpoolWriter, config: SpoolConfig, tally: Tally, estimates: Estimates | None = None
+    ) -> None:
         self._spool = spool
         self.refuses = config.on_full == "refuse"
         self.waits_for_disk = config.durability == "power"
         self._tally = tally
+        self._estimates = estimates
         self._complain_at = 0.0
         self._opening: list[Exchange] = []
         self._ending: list[Exchange] = []
@@ -70,10 +83,14 @@ class Journal:
         if not opening and not ending:
             return
         events = [call.record.open_event() for call in opening]
+        finals = [(call, call.record.final_event(call.outcome)) for call in ending]
+        if self._estimates is not None:
+            finals = [(call, event) for call, event in finals if not self._set_aside(call, event)]
+        if not events and not finals:
+            return
         opened = len(opening)
         ends = []
-        for call in ending:
-            event = call.record.final_event(call.outcome)
+        for call, event in finals:
             events += call.record.parts  # before the call's own: once that is written, nothing tells of them
             ends.append(len(events))
             events.append(event)
@@ -83,8 +100,7 @@ class Journal:
                 call.recorded_open(number < written or self._append_open(events[number]))
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
-        for number, call in zip(ends, ending, strict=True):
-            event = events[number]
+        for number, (call, event) in zip(ends, finals, strict=True):
             try:
                 for part in events[max(written, number - len(call.record.parts)) : number]:
                     self._append_final(part, opened=call.opened)
@@ -96,6 +112,37 @@ class Journal:
         """Record what a session has taken so far, in the place of its open record; False if that can't be written."""
         written = [self._append_open(event) for event in call.record.so_far()]
         return written[0]
+
+    def _set_aside(self, call: "Exchange", event: UsageEvent) -> bool:
+        """Have a call counted by its texts; False if it is not to be, can't be, or that can't be made safe first."""
+        estimates = self._estimates
+        if estimates is None or event.usage_source not in _NOT_TOLD:
+            return False
+        job = call.record.job(event)
+        if job is None or not estimates.has_room(job) or not self._append_open(event):
+            return False
+        for part in call.record.parts:
+            self._append_final(part, opened=True)
+        try:
+            call.recorded_final(event, recorded=True, counts=False)
+        except Exception as error:  # noqa: BLE001 - see `_drop`
+            _drop(call, error)
+        estimates.submit(job, lambda estimate: self._finish(call, event, estimate))
+        return True
+
+    def _finish(self, call: "Exchange", event: UsageEvent, estimate: Estimate) -> None:
+        """The count came, or there is none."""
+        if estimate.usage is not None:
+            event = replace(
+                event, usage=estimate.usage, usage_source=UsageSource.ESTIMATED, estimator=estimate.estimator
+            )
+        self._append_final(event, opened=True)
+        call.counted(event)
+
+    async def settle(self, seconds: float) -> None:
+        """Write the finals of all calls that are being counted, with what their counts say within that time."""
+        if self._estimates is not None:
+            await self._estimates.settle(seconds)
 
     def when_on_disk(self, callback: Callable[[], None]) -> None:
         """Call back once all that is written outlives a power loss."""

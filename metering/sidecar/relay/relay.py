@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from metering.core.dialects import Allowance
 from metering.sidecar.call_counts import CallCounts
 from metering.sidecar.config import SidecarConfig
 from metering.sidecar.control import Ending
 from metering.sidecar.relay.admission import Admission
 from metering.sidecar.relay.downstream import Downstream
+from metering.sidecar.relay.estimates import Estimates
 from metering.sidecar.relay.journal import Journal
 from metering.sidecar.relay.pool import Pool
 from metering.sidecar.relay.refusals import Refusals
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 1.0
 IDLE_GRACE_SECONDS = 0.5
+SETTLE_SECONDS = 3.0  # what calls get that ended and are being counted
 
 
 class Relay:
@@ -31,13 +34,24 @@ class Relay:
     Time-outs cost calls nothing: instead of a timer each, the sweep looks once a second whether bytes moved.
     """
 
-    def __init__(self, config: SidecarConfig, spool: SpoolWriter, sweep_seconds: float = SWEEP_SECONDS) -> None:
+    def __init__(
+        self,
+        config: SidecarConfig,
+        spool: SpoolWriter,
+        sweep_seconds: float = SWEEP_SECONDS,
+        *,
+        estimates: bool = False,
+    ) -> None:
+        """`estimates`: an estimator runs beside this worker."""
         self.limits = config.limits
         self.sweep_seconds = sweep_seconds
         self.tally = Tally()
         self.calls = CallCounts(self.tally)
-        self.journal = Journal(spool, config.spool, self.tally)
+        asked = Estimates(config.estimate, config.spool.dir, self.tally) if estimates else None
+        self.journal = Journal(spool, config.spool, self.tally, asked)
         self.admission = Admission(config)
+        if estimates:
+            self.admission.table.allow(Allowance(config.estimate.kept_bytes))
         self.refusals = Refusals()
         self.draining = False
         self.signers = _open_signers(self.admission.table.routes)
@@ -125,6 +139,7 @@ class Relay:
             if call is not None:
                 call.interrupt()
         self.journal.flush()
+        await self.journal.settle(0 if ending.hurried else SETTLE_SECONDS)
         for pool in self.pools.values():
             pool.close()
         for signer in self.signers.values():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from metering.core.dialects import Operation
+from metering.core.dialects import Allowance, Operation
 from metering.core.event import Attribution
 from metering.errors import ConfigError
 from metering.sidecar.config import KeyConfig, RouteConfig
@@ -32,6 +32,7 @@ class Route:
     __slots__ = (
         "_drains_all",
         "_stops",
+        "allowance",
         "asks",
         "attributions",
         "base_path",
@@ -46,7 +47,8 @@ class Route:
     def __init__(self, config: RouteConfig, destination: Destination, keys: Iterable[KeyConfig]) -> None:
         self.config = config
         self.destination = destination
-        self.name = config.path or config.host or "/"
+        self.allowance: Allowance | None = None  # for texts, if the route's calls may be counted by them
+        self.name = config.name
         self.prefix = (config.path or "").encode()
         self.base_path = config.upstream.base_path.encode()
         self.host_line = b"\r\nHost: " + config.upstream.authority.encode()
@@ -94,6 +96,12 @@ class RouteTable:
             else:
                 self.by_host[(config.host or "").encode()] = route
         self._segments_max = max((prefix.count(b"/") for prefix in self.by_path), default=0)
+
+    def allow(self, allowance: Allowance) -> None:
+        """Keep texts of the calls of all routes that estimate, together within `allowance`."""
+        for route in self.routes:
+            if route.config.estimate:
+                route.allowance = allowance
 
     def match(self, path: bytes, host: bytes) -> Route | None:
         """The route for a path (without query) and a lower-case host (without port); None if there is none.

@@ -1,0 +1,1 @@
+"""How far our own counts are from the providers': see `__main__`."""
