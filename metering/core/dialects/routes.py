@@ -6,6 +6,7 @@ import msgspec
 
 from metering.core.dialects.counts import word
 from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import IDLE_OPERATION, UNKNOWN_OPERATION, Operation
 from metering.core.dialects.table import ROUTED
 
@@ -78,8 +79,16 @@ def classify(method: str, path: str, provider: str = "") -> Operation:
                 if ID in choice.segments:
                     item = segments[choice.segments.index(ID) - len(choice.segments)]
                     operation = msgspec.structs.replace(operation, item=word(unquote(item)))
-                return ask_query(operation, query)
+                return _at_provider(ask_query(operation, query), provider)
     return UNKNOWN_OPERATION
+
+
+def _at_provider(operation: Operation, provider: str) -> Operation:
+    """`operation` where a few providers tell something in headers, whatever dialect they speak."""
+    rows = TABLE.headers_of(provider) if operation.consumes is not False else ()
+    if not rows:
+        return operation
+    return msgspec.structs.replace(operation, headers=(*operation.headers, *(row.name for row in rows)))
 
 
 def ask_query(operation: Operation, query: str) -> Operation:
