@@ -199,9 +199,8 @@ def disjoint_meters(usage: Usage) -> dict[Meter, int]:
             output_tokens,
         ),
     )
-    if any(counts := _counts(usage)):
-        meters |= {meter: quantity for meter, quantity in zip(COUNTED_METERS, counts, strict=True) if quantity}
-    return meters
+    counts = _counts(usage)
+    return meters | {m: n for m, n in zip(COUNTED_METERS, counts, strict=True) if n} if any(counts) else meters
 
 
 def _unbilled(total: int, billed: int | None) -> int:

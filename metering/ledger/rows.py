@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from metering.core.event import EPOCH, UsageEvent, context_band
+from metering.core.event import EPOCH, Attribution, UsageEvent, context_band
 from metering.core.usage import Meter, UsageSource, disjoint_meters
 from metering.ledger.schema.events import QUANTITY_COLUMNS, USAGE_COLUMNS
 
@@ -121,7 +121,7 @@ def encode(ordinal: int, event: UsageEvent, digest: bytes) -> Row:
 
 
 def _line(ordinal: int, event: UsageEvent, started_at: datetime, digest: bytes) -> str:
-    usage, attribution = event.usage, event.attribution
+    usage = event.usage
     values = (
         str(ordinal),
         str(event.event_id),
@@ -150,12 +150,7 @@ def _line(ordinal: int, event: UsageEvent, started_at: datetime, digest: bytes) 
         str(event.response_bytes),
         str(event.attempt),
         _text(event.trace_id),
-        _name(attribution.credential_id),
-        _name(attribution.principal, LONG_NAME_BYTES_MAX),
-        _name(attribution.team),
-        _name(attribution.project),
-        _name(attribution.environment),
-        _json(attribution.tags or None),
+        *_owner(event.attribution),
         _json(event.raw_usage),
         str(context_band(usage.input_tokens)) if usage else "0",
         _NO_USAGE
@@ -164,6 +159,17 @@ def _line(ordinal: int, event: UsageEvent, started_at: datetime, digest: bytes) 
         _quantities(event),
     )
     return "\t".join(values)
+
+
+def _owner(attribution: Attribution) -> tuple[str, ...]:
+    return (
+        _name(attribution.credential_id),
+        _name(attribution.principal, LONG_NAME_BYTES_MAX),
+        _name(attribution.team),
+        _name(attribution.project),
+        _name(attribution.environment),
+        _json(attribution.tags or None),
+    )
 
 
 def copy_text(batch_id: int, rows: Sequence[Row]) -> bytes:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -49,7 +50,19 @@ def position(engine: Engine, source_id: UUID) -> int:
 def test_an_event_is_stored_in_every_field(engine: Engine) -> None:
     event = an_event(
         7,
-        usage=Usage(input_tokens=300_000, output_tokens=20, cache_read_input_tokens=1000, reasoning_output_tokens=5),
+        usage=Usage(
+            input_tokens=300_000,
+            output_tokens=20,
+            cache_read_input_tokens=1000,
+            reasoning_output_tokens=5,
+            billed_output_tokens=17,
+            audio_output_ms=3700,
+            compute_ms=1,
+        ),
+        variant="1024x1024 hd",
+        estimator="tiktoken 0.12",
+        reported_cost=Decimal("1.5E-7"),
+        part_of=an_event(8).event_id,
         raw_usage={"prompt_tokens": 300_000, "note": 'tab\t, quote " and \\ backslash', "nul": "a\0b"},
         response_model="gpt-5-2026-08-07",
         response_id="resp\t\\1",
@@ -74,7 +87,11 @@ def test_an_event_is_stored_in_every_field(engine: Engine) -> None:
         1000,
         5,
     )
-    assert (row["output_quantity"], row["request_quantity"], row["audio_input_quantity"]) == (15, 1, None)
+    assert (row["output_quantity"], row["request_quantity"], row["audio_input_quantity"]) == (12, 1, None)
+    assert (row["unbilled_output_quantity"], row["billed_output_tokens"]) == (3, 17)
+    assert (row["audio_output_ms_quantity"], row["compute_ms_quantity"], row["page_quantity"]) == (3700, 1, None)
+    assert (row["variant"], row["estimator"]) == ("1024x1024 hd", "tiktoken 0.12")
+    assert (row["reported_cost"], row["part_of"]) == (Decimal("0.00000015"), an_event(8).event_id)
     assert (row["context_band"], row["streamed"], row["status"], row["ended_at"]) == (
         272_000,
         True,
@@ -161,9 +178,10 @@ def test_records_no_row_can_hold_are_set_aside_and_the_others_stored(engine: Eng
         an_event(105, event_id=uuid4()),
         an_event(106, event_id=UUID(int=(2**128 - 1) & ~(0xF << 76) | 7 << 76)),
         an_event(107, datetime(9999, 12, 31, tzinfo=UTC)),
+        *(an_event(108 + n, reported_cost=Decimal(cost)) for n, cost in enumerate(("-1", "1e13", "NaN", "Infinity"))),
     ]
     mixed = [*good[:7], *bad[:3], *good[7:], *bad[3:]]
-    assert ship(engine, mixed) == ShipResult(inserted=20, duplicates=0, conflicts=0, refused=7)
+    assert ship(engine, mixed) == ShipResult(inserted=20, duplicates=0, conflicts=0, refused=11)
     assert set(stored(engine)) == {event.event_id for event in good}
     assert {event_id for _, event_id in set_aside(engine)} == {event.event_id for event in bad}
 

@@ -27,7 +27,10 @@ usages = st.none() | st.builds(
     cache_read_input_tokens=tokens,
     cache_write_1h_input_tokens=tokens,
     reasoning_output_tokens=tokens,
+    billed_input_tokens=tokens,
     web_search_requests=st.none() | st.integers(0, 3),
+    output_images=st.none() | st.integers(0, 3),
+    audio_input_ms=tokens,
 )
 names = st.sampled_from([None, "", "a", "b\\", "\\N", "é\t"])
 
@@ -44,6 +47,7 @@ def worlds(draw: st.DrawFn) -> list[UsageEvent]:
             outcome=draw(st.sampled_from(Outcome)),
             request_model=draw(names),
             response_model=draw(names),
+            variant=draw(names),
             attribution=Attribution(team=draw(names), project=draw(names)),
         )
         for number in range(draw(st.integers(0, 25)))
