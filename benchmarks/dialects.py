@@ -156,6 +156,11 @@ def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
         "content": [{"type": "text", "text": TEXT}],
     }
     ollama_body = {"model": "smollm2", "message": {"content": TEXT}, "done": True} | OLLAMA_USAGE
+    images, results = classify("POST", "/v1/images/generations"), classify("GET", "/v1/files/file-1/content")
+    pictures = {"created": 1, "data": [{"url": "https://pictures.invalid/1.png"}], "usage": RESPONSE_USAGE}
+    many = {"type": "compaction", "input_tokens": 55196, "output_tokens": 125}
+    compacted = message | {"usage": MESSAGE_USAGE | {"iterations": [many, many | {"type": "message"}]}}
+    result = {"custom_id": "r-1", "response": {"status_code": 200, "body": names | {"usage": CHAT_USAGE}}}
     stream, ndjson, body = "text/event-stream", "application/x-ndjson", "application/json"
     return {
         "openai.chat json": (chat, body, "", [chat_body]),
@@ -163,6 +168,9 @@ def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
         "openai.chat json, odd usage": (chat, body, "", [odd_body]),
         "openai.responses json": (responses, body, "", [_json(response | {"usage": RESPONSE_USAGE})]),
         "anthropic.messages json": (messages, body, "", [_json(message | {"usage": MESSAGE_USAGE})]),
+        "anthropic.messages json, compacted": (messages, body, "", [_json(compacted)]),
+        "openai.images json": (images, body, "", [_json(pictures)]),
+        "openai.files.content, 100 lines": (results, ndjson, "", [_json(result) + b"\n"] * CHUNKS),
         "ollama.chat json": (ollama, body, "", [_json(ollama_body)]),
         "gemini.generate json": (gemini, body, "", [_json(_gemini_answer(TEXT, finishReason="STOP"))]),
         "openai.chat stream": (chat, stream, "", _chat_stream(continuous=False)),

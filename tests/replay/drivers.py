@@ -4,6 +4,7 @@ The upstream gives the recorded answer whatever is asked, so a driver needs no m
 whether to stream. What it returns can be compared: values, or the kind and words of the error that was raised.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,6 +14,7 @@ from anthropic import Anthropic
 from ollama import Client as Ollama
 from openai import OpenAI
 
+from tests.replay import media_drivers
 from tests.replay.recorded import Recorded
 
 Driver = Callable[[str, Recorded, dict[str, str]], Any]
@@ -97,8 +99,9 @@ def ollama_embed(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
         return client.embed(MODEL, "hi").model_dump()
 
 
-# Dialect → the end of the path the driver's SDK asks for, and the driver.
+# Dialect, or provider and dialect → what ends the path the driver's SDK asks for, and the driver.
 DRIVERS: Mapping[str, tuple[str, Driver]] = {
+    **media_drivers.DRIVERS,
     "openai.chat": ("/chat/completions", chat),
     "openai.completions": ("/completions", completions),
     "openai.embeddings": ("/embeddings", embeddings),
@@ -112,8 +115,9 @@ DRIVERS: Mapping[str, tuple[str, Driver]] = {
 
 def driver_of(recorded: Recorded) -> Driver | None:
     """The driver for a recording; None if no SDK asks for such a path."""
-    suffix, driver = DRIVERS.get(recorded.recording.operation.dialect, ("", None))
-    return driver if driver and urlsplit(recorded.path).path.endswith(suffix) else None
+    dialect = recorded.recording.operation.dialect
+    found = DRIVERS.get(f"{recorded.provider} {dialect}") or DRIVERS.get(dialect)
+    return found[1] if found and re.search(f"{found[0]}$", urlsplit(recorded.path).path) else None
 
 
 def outcome(driver: Driver, url: str, recorded: Recorded, headers: dict[str, str]) -> Any:

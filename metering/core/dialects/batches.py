@@ -255,7 +255,7 @@ DIALECTS = (
         spoken_by="Anthropic, Foundry",
         input_total=_SUMMED,
         output_total=_SUMMED,
-        gaps="results that were cut count nothing",
+        gaps="results that were cut count nothing; SDKs fetch them from `results_url`, which must pass the sidecar too",
     ),
     Dialect(
         name="mistral.batches",

@@ -255,7 +255,7 @@ def _conclude(
         failed=found.failed or status >= 400,
         variant=found.variant,
         reported_cost=None if source is UsageSource.PARTIAL else cost,
-        repeats=polled and usage is not None and found.background is not True and not found.once,
+        repeats=polled and usage is not None and not found.pending and found.background is not True and not found.once,
         once=usage is not None and (found.once or found.background is True),
         others=found.others,
     )
