@@ -14,7 +14,10 @@ from metering.jobs.compare_usage import Difference, compare
 
 OURS = Path(__file__).parents[1] / "recordings"
 SHARED = Path(__file__).parents[3] / "shared" / "recordings"
-STREAMED = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
+STREAMED = (
+    *("text/event-stream", "application/x-ndjson", "application/stream+json"),
+    "application/vnd.amazon.eventstream",
+)
 SAFE = "/%:@!$&'()*+,;=~"
 # Of one connection, or of an encoding that the recorder has undone.
 NOT_SERVED = frozenset(
@@ -90,5 +93,6 @@ def check_rows(events: Sequence[UsageEvent], recorded: Recorded) -> list[Differe
         service_tier=call.service_tier,
         reported_cost=call.reported_cost,
         response_model=call.response_model,
+        raw_usage=call.raw_usage,
     )
     return compare(recording.expected_usage, reading)
