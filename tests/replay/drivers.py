@@ -176,8 +176,10 @@ OWN_DRIVERS: Mapping[tuple[str, str], tuple[str, Driver]] = {
 def driver_of(recorded: Recorded) -> Driver | None:
     """The driver for a recording; None if no SDK asks for such a path."""
     dialect = recorded.recording.operation.dialect
-    suffix, driver = OWN_DRIVERS.get((recorded.provider, dialect)) or DRIVERS.get(dialect, ("", None))
-    return driver if driver and urlsplit(recorded.path).path.endswith(suffix) else None
+    found = OWN_DRIVERS.get((recorded.provider, dialect)) or DRIVERS.get(dialect)
+    if found is None or not urlsplit(recorded.path).path.endswith(found[0]):
+        return None
+    return found[1]
 
 
 def outcome(driver: Driver, url: str, recorded: Recorded, headers: dict[str, str]) -> Any:

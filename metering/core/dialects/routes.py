@@ -6,6 +6,7 @@ import msgspec
 
 from metering.core.dialects.counts import word
 from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.quirks import TABLE
 from metering.core.dialects.reading import IDLE_OPERATION, UNKNOWN_OPERATION, Operation
 from metering.core.dialects.table import ROUTED
 
@@ -78,6 +79,9 @@ def classify(method: str, path: str, provider: str = "") -> Operation:
                 if ID in choice.segments:
                     item = segments[choice.segments.index(ID) - len(choice.segments)]
                     operation = msgspec.structs.replace(operation, item=word(unquote(item)))
+                if more := TABLE.headers_of(provider):
+                    names = (*operation.headers, *(row.name for row in more))
+                    operation = msgspec.structs.replace(operation, headers=names)
                 return ask_query(operation, query)
     return UNKNOWN_OPERATION
 
