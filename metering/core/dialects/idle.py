@@ -28,13 +28,14 @@ _STORED = (
 # Servers of one's own: how they are, what they run, what a text is in tokens.
 _ASKED = (
     *("health", "healthz", "health_generate", "ping", "ready", "live", "metrics", "version", "info", "props", "slots"),
-    *("get_model_info", "get_server_info", "server_info"),
+    *("get_model_info", "get_server_info", "server_info", "sdapi/v1/*", "object_info", "queue", "system_stats"),
     "generation",  # OpenRouter: a look at what a call cost, which its answer told
 )
 _KEPT_UP = (
     *("tokenize", "detokenize", "decode", "apply-template", "text/tokenization", "tokenizers/estimate-token-count"),
     *("models/load", "models/unload", "models/download", "props", "slots/*", "lora-adapters", "flush_cache"),
     *("load_lora_adapter", "unload_lora_adapter"),
+    *(f"sdapi/v1/{verb}" for verb in ("interrupt", "skip", "options", "png-info", "refresh-checkpoints")),
 )
 
 IDLE = Dialect(

@@ -12,6 +12,7 @@ from metering.core.dialects import (
     gemini_interactions,
     gemini_live,
     huggingface,
+    image_servers,
     local_servers,
     mistral,
     ollama,
@@ -48,6 +49,7 @@ FAMILIES = (
     replicate,
     deepgram,
     huggingface,
+    image_servers,
     local_servers,
     clouds,
 )
