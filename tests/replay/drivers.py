@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import cohere
+import httpx
 import httpx2
 from anthropic import Anthropic
+from groq import Groq
 from ollama import Client as Ollama
 from openai import OpenAI
 
@@ -99,6 +102,57 @@ def ollama_embed(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
         return client.embed(MODEL, "hi").model_dump()
 
 
+def groq_chat(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    base, _ = _base(url, recorded, "/openai/v1/chat/completions")
+    client = Groq(base_url=base, api_key="sk-client", default_headers=headers, max_retries=0, http_client=OLDER_HTTP)
+    if recorded.streamed:
+        return _dump(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
+    return client.chat.completions.create(model=MODEL, messages=MESSAGES).model_dump(warnings=False)
+
+
+OLDER_HTTP = httpx.Client(timeout=20)
+
+
+def cohere_chat_v1(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    client, options = _cohere(url, recorded, headers, "/v1/chat")
+    if recorded.streamed:
+        return _dump(client.chat_stream(message="hi", request_options=options))
+    return client.chat(message="hi", request_options=options).model_dump(warnings=False)
+
+
+def cohere_chat_v2(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    client, options = _cohere(url, recorded, headers, "/v2/chat")
+    if recorded.streamed:
+        return _dump(client.v2.chat_stream(model=MODEL, messages=MESSAGES, request_options=options))
+    return client.v2.chat(model=MODEL, messages=MESSAGES, request_options=options).model_dump(warnings=False)
+
+
+def cohere_embed(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    client, options = _cohere(url, recorded, headers, "/v2/embed")
+    kinds: Any = {"input_type": "search_query", "embedding_types": ["float"]}
+    return client.v2.embed(model=MODEL, texts=["hi"], request_options=options, **kinds).model_dump(warnings=False)
+
+
+def cohere_generate(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    client, options = _cohere(url, recorded, headers, "/v1/generate")
+    if recorded.streamed:
+        return _dump(client.generate_stream(prompt="hi", request_options=options))
+    return client.generate(prompt="hi", request_options=options).model_dump(warnings=False)
+
+
+def cohere_rerank(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
+    client, options = _cohere(url, recorded, headers, "/v2/rerank")
+    return client.v2.rerank(model=MODEL, query="hi", documents=["hi"], request_options=options).model_dump(
+        warnings=False
+    )
+
+
+def _cohere(url: str, recorded: Recorded, headers: dict[str, str], suffix: str) -> tuple[cohere.Client, Any]:
+    base, _ = _base(url, recorded, suffix)
+    client = cohere.Client(api_key="sk-client", base_url=base, httpx_client=OLDER_HTTP, max_retries=0)
+    return client, {"additional_headers": headers, "max_retries": 0}
+
+
 # Dialect, or provider and dialect → what ends the path the driver's SDK asks for, and the driver.
 DRIVERS: Mapping[str, tuple[str, Driver]] = {
     **media_drivers.DRIVERS,
@@ -110,6 +164,12 @@ DRIVERS: Mapping[str, tuple[str, Driver]] = {
     "ollama.chat": ("/api/chat", ollama_chat),
     "ollama.generate": ("/api/generate", ollama_generate),
     "ollama.embed": ("/api/embed", ollama_embed),
+    "cohere.chat_v1": ("/v1/chat", cohere_chat_v1),
+    "cohere.chat_v2": ("/v2/chat", cohere_chat_v2),
+    "cohere.embed": ("/v2/embed", cohere_embed),
+    "cohere.generate": ("/v1/generate", cohere_generate),
+    "cohere.rerank": ("/v2/rerank", cohere_rerank),
+    "groq openai.chat": ("/openai/v1/chat/completions", groq_chat),
 }
 
 

@@ -14,7 +14,10 @@ from metering.jobs.compare_usage import Difference, compare
 
 OURS = Path(__file__).parents[1] / "recordings"
 SHARED = Path(__file__).parents[3] / "shared" / "recordings"
-STREAMED = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
+STREAMED = (
+    *("text/event-stream", "application/x-ndjson", "application/stream+json"),
+    "application/vnd.amazon.eventstream",
+)
 SAFE = "/%:@!$&'()*+,;=~"
 # Of one connection, or of an encoding that the recorder has undone.
 NOT_SERVED = frozenset(

@@ -25,13 +25,25 @@ _STORED = (
     *("vector_stores/*/file_batches/*/cancel", "conversations/*/items", "containers/*/files", "chat/completions/*"),
     *("realtime/sessions", "realtime/transcription_sessions", "realtime/client_secrets", "tokenize-text"),
 )
+# Servers of one's own: how they are, what they run, what a text is in tokens.
+_ASKED = (
+    *("health", "healthz", "health_generate", "ping", "ready", "live", "metrics", "version", "info", "props", "slots"),
+    *("get_model_info", "get_server_info", "server_info", "sdapi/v1/*", "object_info", "queue", "system_stats"),
+    "generation",  # OpenRouter: a look at what a call cost, which its answer told
+)
+_KEPT_UP = (
+    *("tokenize", "detokenize", "decode", "apply-template", "text/tokenization", "tokenizers/estimate-token-count"),
+    *("models/load", "models/unload", "models/download", "props", "slots/*", "lora-adapters", "flush_cache"),
+    *("load_lora_adapter", "unload_lora_adapter"),
+    *(f"sdapi/v1/{verb}" for verb in ("interrupt", "skip", "options", "png-info", "refresh-checkpoints")),
+)
 
 IDLE = Dialect(
     name="unknown",
     consumes=False,
     routes=(
-        *(Route("GET", path) for path in (*_LISTED, *_LOOKED_AT)),
-        *(Route("POST", path) for path in _STORED),
+        *(Route("GET", path) for path in (*_LISTED, *_LOOKED_AT, *_ASKED)),
+        *(Route("POST", path) for path in (*_STORED, *_KEPT_UP)),
         Route("POST", "conversations", not_at="mistral"),  # there a model answers in it
         Route("POST", "conversations/*", not_at="mistral"),
         *(Route("POST", path, at="mistral") for path in ("agents", "agents/*", "libraries", "libraries/*")),

@@ -12,6 +12,7 @@ from metering.core.dialects import (
     gemini_interactions,
     gemini_live,
     huggingface,
+    image_servers,
     local_servers,
     mistral,
     ollama,
@@ -25,26 +26,8 @@ from metering.core.dialects import (
     vertex,
     watsonx,
 )
-from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.dialect import Dialect
 from metering.core.dialects.idle import IDLE
-
-# Tokens counted, servers asked how they are, models loaded: what people do with servers of their own.
-_UPKEEP = Dialect(
-    name="unknown",
-    consumes=False,
-    routes=(
-        *(Route("POST", word) for word in ("tokenize", "detokenize", "decode", "apply-template", "text/tokenization")),
-        *(Route("POST", f"tokenizers/{word}") for word in ("estimate-token-count",)),
-        *(
-            Route("GET", word)
-            for word in ("health", "healthz", "ping", "metrics", "version", "info", "props", "slots", "ready", "live")
-        ),
-        *(Route("GET", f"{word}") for word in ("health_generate", "get_model_info", "get_server_info", "server_info")),
-        *(Route("POST", f"models/{word}") for word in ("load", "unload", "download")),
-        *(Route("POST", word) for word in ("props", "slots/*", "lora-adapters", "load_lora_adapter", "flush_cache")),
-        Route("GET", "generation"),  # OpenRouter: a look at what a call cost, which its answer told
-    ),
-)
 
 FAMILIES = (
     openai,
@@ -66,8 +49,9 @@ FAMILIES = (
     replicate,
     deepgram,
     huggingface,
+    image_servers,
     local_servers,
     clouds,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for family in FAMILIES for dialect in family.DIALECTS}
-ROUTED = (*DIALECTS.values(), IDLE, _UPKEEP)
+ROUTED = (*DIALECTS.values(), IDLE)

@@ -8,7 +8,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.recurring import AT_FIRST, LENGTH_DIGITS_MAX, Recurring
 
-_STREAMED_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_STREAMED_TYPES = (
+    *(b"text/event-stream", b"application/x-ndjson", b"application/stream+json"),
+    b"application/vnd.amazon.eventstream",
+)
 _HEADERS = re.compile(
     rb"\r\n(?=[cktup])"
     rb"(content-length|content-type|content-encoding|connection|keep-alive|transfer-encoding|upgrade|proxy-connection)"

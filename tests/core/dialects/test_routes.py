@@ -225,3 +225,13 @@ def test_every_dialect_that_consumes_can_be_read() -> None:
 def test_realtime(path: str, provider: str, dialect: str, model: str | None) -> None:
     operation = classify("GET", path, provider)
     assert (operation.dialect, operation.model) == (dialect, model)
+
+
+def test_headers_are_asked_for_where_a_provider_sends_them() -> None:
+    def asked(provider: str, path: str = "/v1/chat/completions") -> tuple[str, ...]:
+        return tuple(classify("POST", path, provider).headers)
+
+    assert asked("openai") == ()
+    assert asked("LiteLLM-proxy") == ("x-litellm-response-cost",)
+    assert asked("cohere", "/v2/embed") == ("num_tokens", "num-tokens")
+    assert asked("litellm", "/v2/embed") == ("num_tokens", "num-tokens", "x-litellm-response-cost")
