@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from socket import create_connection, create_server, socket
@@ -118,8 +118,8 @@ def dawdle(port: int, pieces: int, model: Model) -> float:
 
 
 @contextmanager
-def worker(upstream: int) -> Iterator[tuple[int, Callable[[], float]]]:
-    """A relay worker's port, and what tells its peak memory in MB."""
+def worker(upstream: int) -> Iterator[tuple[int, int]]:
+    """A relay worker's port and process id."""
     with create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="metering-bodies-") as folder:
@@ -134,7 +134,7 @@ def worker(upstream: int) -> Iterator[tuple[int, Callable[[], float]]]:
                     break
                 except OSError:
                     time.sleep(0.05)
-            yield port, lambda: peak_mb(process.pid)
+            yield port, process.pid
         finally:
             process.terminate()
             process.wait()
@@ -154,9 +154,9 @@ def main() -> None:
     options = parser.parse_args()
     pieces = 256 if options.quick else 2048
     model = Model()
-    with worker(model.port) as (port, peak):
+    with worker(model.port) as (port, pid):
         ask(port, 1, 1, chunked=False)
-        figures: dict[str, dict[str, float]] = {"before": {"rss_mb": peak()}}
+        figures: dict[str, dict[str, float]] = {"before": {"rss_mb": peak_mb(pid)}}
         for name, up, down, chunked in (
             ("answer", 0, pieces, False), ("answer, chunked", 0, pieces, True),
             ("request", pieces, 0, False), ("request, chunked", pieces, 0, True),
@@ -166,9 +166,9 @@ def main() -> None:
             if came < down * len(PIECE):
                 raise SystemExit(f"{name}: {came:,} bytes came instead of {down * len(PIECE):,}")
             rate = round(pieces * len(PIECE) / 1e6 / (time.monotonic() - began))
-            figures[name] = {"rss_mb": peak(), "mb_per_second": rate}
+            figures[name] = {"rss_mb": peak_mb(pid), "mb_per_second": rate}
         held = dawdle(port, pieces, model)
-        figures["a client that does not read"] = {"rss_mb": peak(), "held_mb": round(held, 1)}
+        figures["a client that does not read"] = {"rss_mb": peak_mb(pid), "held_mb": round(held, 1)}
     if options.output == "json":
         print(json.dumps({"megabytes": pieces, "cases": figures}, indent=2))
         return

@@ -14,6 +14,7 @@ import uvloop
 from metering.core.event import UsageEvent
 from metering.sidecar.config import SidecarConfig, parse_config
 from metering.sidecar.relay.relay import Relay
+from metering.sidecar.spool.disk import DISK, Disk
 from metering.sidecar.spool.writer import SpoolWriter
 
 Result = TypeVar("Result")
@@ -284,6 +285,7 @@ async def relaying(
     sweep: float = 0.05,
     port: int = 0,
     routes: Callable[[int], str] | None = None,
+    disk: Disk = DISK,
     **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
     """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`.
@@ -298,7 +300,7 @@ async def relaying(
     else:
         parsed = make_config(tmp_path, f"{scheme}://localhost:{port or upstream.port}", config, route)
     spool_dir = parsed.spool.dir / "worker-0"
-    spool = SpoolWriter.open(spool_dir)
+    spool = SpoolWriter.open(spool_dir, disk=disk)
     loop = asyncio.get_running_loop()
     spool.start_syncing(loop)
     relay = Relay(parsed, spool, sweep_seconds=sweep)

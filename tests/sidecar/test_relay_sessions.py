@@ -1,6 +1,7 @@
 """Realtime sessions through the relay: real clients hear what they hear without it, and rows say what was used."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 from google.genai import Client
 from google.genai.types import Content, Part
@@ -22,6 +24,7 @@ from websockets.sync.client import connect as connect_now
 
 from metering.core.event import Outcome, UsageEvent
 from metering.core.usage import UsageSource
+from metering.sidecar.spool.disk import DISK
 from tests.sidecar.programs import WAIT_SECONDS, running
 from tests.sidecar.programs import until as until_now
 from tests.sidecar.realtime_server import GEMINI_PATH, SOUND_BYTES, RealtimeServer, realtime_server
@@ -228,6 +231,35 @@ def test_a_refused_session_takes_nothing(tmp_path: Path) -> None:
             event = await rig.final()
             assert (event.status, event.outcome, event.usage_source) == (401, Outcome.FAILED, UsageSource.NONE)
             assert event.dialect == "openai.realtime_ws"
+
+    run(test())
+
+
+def test_on_a_full_disk_no_row_is_lost(tmp_path: Path) -> None:
+    full = [False]
+
+    def write(fd: int, data: bytes) -> int:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "no space")
+        return os.write(fd, data)
+
+    async def test() -> None:
+        disk = msgspec.structs.replace(DISK, write=write)
+        async with realtime_server() as server, relaying(tmp_path, SILENT, port=server.port, disk=disk) as rig:
+            async with connect(f"ws://127.0.0.1:{rig.port}/openai/v1/realtime") as client:
+                await client.send(WHISPERING)
+                await client.send(CREATE)
+                await hear_turn(client)
+                full[0] = True
+                await client.send(COMMIT)
+                await hear_turn(client)
+            await until(lambda: rig.relay.tally.late_finals == 2)
+            assert rig.records() == []
+            full[0] = False
+            await until(lambda: len(rig.records()) == 2)
+            part, call = rig.records()
+            assert (call.part_of, part.part_of) == (None, call.event_id)
+            assert rig.relay.tally.unmetered_calls == 0
 
     run(test())
 

@@ -153,8 +153,7 @@ class SpoolWriter:
         """
         payload = _encode(event)
         key = event.event_id.int
-        if key not in self._open:
-            self._find_room(payload)
+        self._find_room(payload)  # for an amendment too: a long session's many must not take what finals are promised
         try:
             sequence = self._log.write(OPEN, payload)
         except OSError as error:

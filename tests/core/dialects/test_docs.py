@@ -8,6 +8,7 @@ from metering.core.dialects import DIALECTS
 from metering.core.dialects.counts import USAGE_DEPTH_MAX, USAGE_MEMBERS_MAX, USAGE_WORD_LENGTH_MAX
 from metering.core.dialects.coverage import cover, markdown
 from metering.core.dialects.decoding import DECODED_BYTES_MAX, RATIO_FROM_BYTES, RATIO_MAX, SLICE_BYTES
+from metering.core.dialects.websocket import PREFIX_BYTES
 from metering.core.dialects.windows import (
     HEAD_BYTES,
     KEPT_BYTES_MAX,
@@ -39,6 +40,8 @@ def test_every_source_has_a_row(source: str) -> None:
         f"its first and last {STREAM_END_FRAMES} frames: up to {HEAD_BYTES >> 10} KiB and {TAIL_BYTES >> 10} KiB",
         f"{SLICE_BYTES >> 10} KiB of gzip",
         f"{DECODED_BYTES_MAX >> 20} MiB decoded, or more than {RATIO_FROM_BYTES >> 20} MiB at over {RATIO_MAX}:1",
+        f"judged by its first {PREFIX_BYTES} bytes",
+        f"inflates to more than {RATIO_MAX}:1 of what came, from {RATIO_FROM_BYTES >> 20} MiB on",
         f"{USAGE_MEMBERS_MAX} members, {USAGE_DEPTH_MAX} levels, words of {USAGE_WORD_LENGTH_MAX} characters",
     ],
 )
