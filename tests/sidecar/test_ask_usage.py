@@ -158,7 +158,7 @@ def shown(pieces: Iterable[bytes]) -> bytes:
 
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_the_event_is_hidden_however_the_stream_is_cut(hidden: bytes) -> None:
-    before = SHOWN[0] + SHOWN[3] + SHOWN[7]
+    before = SHOWN[0] + SHOWN[3] + SHOWN[7] + b"data: " + WORD + b"\r\n\r\n"
     stream, want = before + hidden + SHOWN[1], before + SHOWN[1]
     for place in range(len(stream) + 1):
         assert shown(pieces_of(stream, [place])) == want

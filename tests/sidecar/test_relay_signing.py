@@ -350,18 +350,21 @@ def test_what_is_asked_for_is_signed_too_and_its_repetition(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("identity")
 def test_a_client_that_leaves_before_the_signature_leaves_nothing(tmp_path: Path, identity: Path) -> None:
-    identity.write_text(f"[default]\ncredential_process = sh -c 'while [ ! -e {tmp_path}/go ]; do sleep 0.01; done'\n")
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS.format(folder=str(tmp_path)))
+    identity.write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
     cloud = Cloud()
 
     async def test() -> None:
         async with signing(tmp_path, cloud) as rig:
             client = await rig.connect()
             await client.send(post("/bedrock/model/a/invoke", b"{}"))
-            await asyncio.sleep(0.05)
+            await until((tmp_path / "asked-0").exists)
             client.reset()
             await until(lambda: not rig.relay.count().client_connections)
             (tmp_path / "go").touch()
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(rig.relay.signers[next(iter(rig.relay.signers))].threads.shutdown)
+            await asyncio.sleep(0)
             assert not rig.records("O")
             assert not rig.upstream.peers
 
