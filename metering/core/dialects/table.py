@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from metering.core.dialects import (
     anthropic,
     batches,
+    bedrock,
+    bedrock_invoke,
     clouds,
     cohere,
     deepgram,
@@ -22,6 +24,7 @@ from metering.core.dialects import (
     realtime,
     replicate,
     rerank,
+    sagemaker,
     vertex,
     watsonx,
 )
@@ -57,6 +60,9 @@ FAMILIES = (
     gemini_interactions,
     gemini_live,
     vertex,
+    bedrock,
+    bedrock_invoke,
+    sagemaker,
     mistral,
     batches,
     ollama,
