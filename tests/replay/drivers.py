@@ -14,7 +14,7 @@ from anthropic import Anthropic
 from ollama import Client as Ollama
 from openai import OpenAI
 
-from tests.replay import media_drivers
+from tests.replay import cloud_drivers, media_drivers
 from tests.replay.recorded import Recorded
 
 Driver = Callable[[str, Recorded, dict[str, str]], Any]
@@ -102,6 +102,7 @@ def ollama_embed(url: str, recorded: Recorded, headers: dict[str, str]) -> Any:
 # Dialect, or provider and dialect → what ends the path the driver's SDK asks for, and the driver.
 DRIVERS: Mapping[str, tuple[str, Driver]] = {
     **media_drivers.DRIVERS,
+    **cloud_drivers.DRIVERS,
     "openai.chat": ("/chat/completions", chat),
     "openai.completions": ("/completions", completions),
     "openai.embeddings": ("/embeddings", embeddings),
