@@ -51,35 +51,30 @@ class Converse(Meaning):
     members = ("usage",)
 
     def read_stream(self, stream: Stream, found: Found) -> bool:
-        for text in stream.having_from_end(b'"usage"'):
-            if self.read(text, found) and found.raw_usage:
-                return True
-        read_headers(found)
-        return False
+        return any(self.read(text, found) and found.raw_usage for text in stream.having_from_end(b'"usage"'))
 
     def read(self, text: bytes, found: Found) -> bool:
         try:
             answer = _decode_answer(text)
         except (msgspec.DecodeError, RecursionError, ValueError):
             return False
-        read_headers(found)
         found.raw_usage = usage_object(answer.usage)
         if answer.performanceConfig and answer.performanceConfig.latency == OPTIMIZED:
             found.service_tier = OPTIMIZED
         elif answer.serviceTier:
-            found.service_tier = word(answer.serviceTier.type) or found.service_tier
+            found.service_tier = word(answer.serviceTier.type)
         return True
 
     def read_members(self, members: dict[str, Any], found: Found) -> None:
-        read_headers(found)
         found.raw_usage = usage_object(members.get("usage")) or found.raw_usage
 
     def usage(self, found: Found) -> Usage | None:
+        read_headers(found)
         return read_usage(found.raw_usage, found.asked or "") if found.raw_usage else None
 
 
 def read_headers(found: Found) -> None:
-    """What the headers tell of any answer. Throughput that is bought by the hour is a tier of its own."""
+    """What the headers tell that the body left out. Throughput that is bought by the hour is a tier of its own."""
     told = found.headers
     found.response_id = found.response_id or word(told.get(REQUEST_ID))
     if found.service_tier is None:
@@ -135,10 +130,10 @@ class Guardrail(Meaning):
         return True
 
     def read_members(self, members: dict[str, Any], found: Found) -> None:
-        found.response_id = word(found.headers.get(REQUEST_ID))
         found.raw_usage = usage_object(members.get("usage")) or found.raw_usage
 
     def usage(self, found: Found) -> Usage | None:
+        read_headers(found)
         units = {name: count(told) for name, told in (found.raw_usage or {}).items() if name.endswith("Units")}
         if not units:
             return None

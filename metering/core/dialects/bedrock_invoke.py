@@ -15,6 +15,7 @@ from metering.core.dialects.counts import COUNT_MAX, count, later_wins, usage_ob
 from metering.core.dialects.dialect import Dialect, Route
 from metering.core.dialects.found import Found, Meaning
 from metering.core.dialects.framing import Stream
+from metering.core.dialects.plain import plain_message
 from metering.core.dialects.reading import Operation, RequestFacts
 from metering.core.usage import Usage
 
@@ -28,7 +29,7 @@ _COUNT_HEADERS = {
     "x-amzn-bedrock-cache-write-input-token-count": "cacheWriteInputTokenCount",
 }
 # Claude ends with `message_delta` and `message_stop`; all others say all with the last frame.
-_ENDING_FRAMES = 3
+_ENDING_FRAMES = 2
 # Counts that are members of the body itself: Titan's, Llama's.
 _OWN_COUNTS = (
     "inputTextTokenCount",
@@ -85,7 +86,6 @@ class Invoke(Meaning):
     members = ("id", "model", "type", "usage", "error", *_OWN_COUNTS, METRICS, ACTION)
 
     def read_stream(self, stream: Stream, found: Found) -> bool:
-        read_headers(found)
         last = []
         for text in stream.having_from_end(b'"bytes"'):
             last.append(text)
@@ -108,7 +108,7 @@ class Invoke(Meaning):
                 _take_counts(_decode_metadata(answer.metadata).usage, found)
             if answer.results:
                 written = sum(count(result.tokenCount) or 0 for result in _decode_results(answer.results))
-                _take_counts({"totalOutputTextTokenCount": min(written, COUNT_MAX)}, found)
+                found.raw_usage = {**(found.raw_usage or {}), "totalOutputTextTokenCount": min(written, COUNT_MAX)}
             if images := sum(len(_decode_items(each)) for each in (answer.images, answer.artifacts) if each):
                 found.count("output_images", images)
         except (msgspec.DecodeError, RecursionError, ValueError):
@@ -128,6 +128,7 @@ class Invoke(Meaning):
             usage = self._usage_of_headers(found)
         usage = found.with_counted(usage)
         found.idle = usage is None and found.blocked
+        read_headers(found)
         return usage
 
     def _usage_of_headers(self, found: Found) -> Usage | None:
@@ -141,15 +142,16 @@ class Invoke(Meaning):
         return usage
 
     def _take(self, answer: _Answer, found: Found) -> None:
-        read_headers(found)
         found.failed = found.failed or bool(answer.error) or answer.type == "error"
         found.model = found.model or word(answer.model)
         found.blocked = found.blocked or answer.action == "INTERVENED"
         if answer.id is not None:
             found.response_id = word(answer.id) or found.response_id
         _take_counts(answer.usage, found)
-        _take_counts({name: getattr(answer, name) for name in _OWN_COUNTS}, found)
-        if isinstance(answer.metrics, dict):
+        for name in _OWN_COUNTS:
+            if (told := count(getattr(answer, name))) is not None:
+                found.raw_usage = {**(found.raw_usage or {}), name: told}
+        if answer.metrics is not None:
             _take_counts({METRICS: answer.metrics}, found)
         found.final = found.final or answer.type == "message_stop" or isinstance(answer.metrics, dict)
 
@@ -187,8 +189,9 @@ def _from_metrics(metrics: object) -> Usage | None:
 
 def _take_counts(told: object, found: Found) -> None:
     """Merge what a frame tells; the later one wins where it says something."""
-    kept = usage_object(told)
-    kept = {name: value for name, value in (kept or {}).items() if value is not None}
+    if not isinstance(told, dict):
+        return
+    kept = told if plain_message(told) is not None else usage_object(told)
     if kept:
         found.raw_usage = later_wins(found.raw_usage or {}, kept)
 
