@@ -2,8 +2,9 @@
 
     python -m benchmarks.dialects --output json|table [--quick]
 
-Bars: a 1 KB JSON answer under 15 µs, a stream of 100 chunks under 60 µs: room for a noisy
-machine. Each figure is the median of several rounds, so that one interruption by another process does not decide.
+Bars: a 1 KB JSON answer under 15 µs, a stream of 100 chunks under 60 µs, one of 100 binary frames, whose CRCs are
+checked, under 150 µs: room for a noisy machine. Each figure is the median of several rounds, so that one interruption
+by another process does not decide.
 """
 
 import argparse
@@ -11,14 +12,17 @@ import gzip
 import json
 import statistics
 import time
+from base64 import b64encode
 from collections.abc import Callable
+from zlib import crc32
 
 from metering.core.dialects import Operation, Reader, classify, open_reader
+from metering.core.dialects.framing import EVENT_STREAM_TYPE
 
 Event = dict[str, object]
 
 CHUNKS = 100
-JSON_BAR_US, STREAM_BAR_US = 15.0, 60.0
+JSON_BAR_US, STREAM_BAR_US, FRAMES_BAR_US = 15.0, 60.0, 150.0
 
 CHAT_USAGE = {
     "prompt_tokens": 812,
@@ -58,6 +62,16 @@ GEMINI_USAGE = {
     "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 512}],
     "thoughtsTokenCount": 40,
     "serviceTier": "standard",
+}
+CONVERSE_USAGE = {
+    "inputTokens": 300,
+    "outputTokens": 100,
+    "totalTokens": 912,
+    "cacheReadInputTokens": 512,
+    "cacheReadInputTokenCount": 512,
+    "cacheWriteInputTokens": 0,
+    "cacheWriteInputTokenCount": 0,
+    "serverToolUsage": {},
 }
 OLLAMA_USAGE = {"total_duration": 9, "prompt_eval_count": 812, "prompt_eval_duration": 5, "eval_count": 100}
 TEXT = "Forty-two is the answer. " * 20
@@ -137,12 +151,51 @@ def _gemini_array() -> list[bytes]:
     return [b"[" + texts[0], *(b"\n,\r\n" + text for text in texts[1:]), b"\n]"]
 
 
+def _frame(kind: str, payload: Event) -> bytes:
+    """One frame of an AWS event stream."""
+    named = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    pairs = ((name.encode(), value.encode()) for name, value in named.items())
+    headers = b"".join(len(name).to_bytes(1) + name + b"\x07" + len(value).to_bytes(2) + value for name, value in pairs)
+    text = _json(payload)
+    prelude = (16 + len(headers) + len(text)).to_bytes(4) + len(headers).to_bytes(4)
+    body = prelude + crc32(prelude).to_bytes(4) + headers + text
+    return body + crc32(body).to_bytes(4)
+
+
+def _converse_stream() -> list[bytes]:
+    deltas = [
+        _frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": f" word{n}"}, "p": "abcdefghijkl"})
+        for n in range(CHUNKS - 3)
+    ]
+    ending = _frame("messageStop", {"stopReason": "end_turn", "p": "ab"})
+    metadata: Event = {"metrics": {"latencyMs": 951}, "usage": CONVERSE_USAGE, "p": "abcdef"}
+    return [_frame("messageStart", {"role": "assistant", "p": "abc"}), *deltas, ending, _frame("metadata", metadata)]
+
+
+def _invoke_stream() -> list[bytes]:
+    """Claude's events, wrapped."""
+    texts = [event.partition(b"data: ")[2].strip() for event in _message_stream()]
+    metrics = {"inputTokenCount": 300, "outputTokenCount": 100, "invocationLatency": 9, "firstByteLatency": 3}
+    texts[-1] = _json({"type": "message_stop", "amazon-bedrock-invocationMetrics": metrics})
+    return [_frame("chunk", {"bytes": b64encode(text).decode(), "p": "abcdefghijkl"}) for text in texts]
+
+
 def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
     """Name → operation, content type, content-encoding, chunks."""
     chat, responses = classify("POST", "/v1/chat/completions"), classify("POST", "/v1/responses")
     messages, ollama = classify("POST", "/v1/messages"), classify("POST", "/api/chat")
     gemini = classify("POST", "/v1beta/models/gemini-2.5-flash:generateContent")
     gemini_stream = classify("POST", "/v1beta/models/gemini-2.5-flash:streamGenerateContent")
+    converse, converse_stream, invoke_stream = (
+        classify("POST", f"/model/anthropic.claude-haiku-4-5/{verb}")
+        for verb in ("converse", "converse-stream", "invoke-with-response-stream")
+    )
+    converse_body: Event = {
+        "metrics": {"latencyMs": 951},
+        "output": {"message": {"content": [{"text": TEXT}], "role": "assistant"}},
+        "stopReason": "end_turn",
+        "usage": CONVERSE_USAGE,
+    }
     choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
     names = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "service_tier": "default"}
     chat_body = _json(names | {"choices": [choice], "usage": CHAT_USAGE})
@@ -173,11 +226,14 @@ def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
         "openai.files.content, 100 lines": (results, ndjson, "", [_json(result) + b"\n"] * CHUNKS),
         "ollama.chat json": (ollama, body, "", [_json(ollama_body)]),
         "gemini.generate json": (gemini, body, "", [_json(_gemini_answer(TEXT, finishReason="STOP"))]),
+        "bedrock.converse json": (converse, body, "", [_json(converse_body)]),
         "openai.chat stream": (chat, stream, "", _chat_stream(continuous=False)),
         "openai.chat stream, usage in every chunk": (chat, stream, "", _chat_stream(continuous=True)),
         "openai.responses stream": (responses, stream, "", _responses_stream()),
         "anthropic.messages stream": (messages, stream, "", _message_stream()),
         "ollama.chat stream": (ollama, ndjson, "", _ollama_stream()),
+        "bedrock.converse_stream stream": (converse_stream, EVENT_STREAM_TYPE, "", _converse_stream()),
+        "bedrock.invoke_stream stream": (invoke_stream, EVENT_STREAM_TYPE, "", _invoke_stream()),
         "gemini.stream_generate stream": (gemini_stream, stream, "", sse(*_gemini_answers())),
         "gemini.stream_generate stream, an array": (gemini_stream, body, "", _gemini_array()),
     }
@@ -218,6 +274,8 @@ def measure(rounds: int) -> list[dict[str, object]]:
     for name, (operation, content_type, encoding, chunks) in _answers().items():
         finish_us, feed_us = _measure(operation, content_type, encoding, chunks, rounds)
         bar = JSON_BAR_US if name.endswith("json") else None if name.endswith(("gzip", "odd usage")) else STREAM_BAR_US
+        if content_type == EVENT_STREAM_TYPE:
+            bar = FRAMES_BAR_US
         rows.append(
             {
                 "answer": name,

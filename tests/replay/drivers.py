@@ -17,7 +17,7 @@ from groq import Groq
 from ollama import Client as Ollama
 from openai import OpenAI
 
-from tests.replay import media_drivers
+from tests.replay import cloud_drivers, media_drivers
 from tests.replay.recorded import Recorded
 
 Driver = Callable[[str, Recorded, dict[str, str]], Any]
@@ -156,6 +156,7 @@ def _cohere(url: str, recorded: Recorded, headers: dict[str, str], suffix: str) 
 # Dialect, or provider and dialect → what ends the path the driver's SDK asks for, and the driver.
 DRIVERS: Mapping[str, tuple[str, Driver]] = {
     **media_drivers.DRIVERS,
+    **cloud_drivers.DRIVERS,
     "openai.chat": ("/chat/completions", chat),
     "openai.completions": ("/completions", completions),
     "openai.embeddings": ("/embeddings", embeddings),

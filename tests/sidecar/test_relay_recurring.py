@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metering.core.event import Outcome
+from metering.core.usage import UsageSource
 from metering.sidecar.relay.admission import Admission, Admitted
 from metering.sidecar.relay.message_end import MessageEnd
 from metering.sidecar.relay.problems import Refusal
@@ -175,3 +176,40 @@ def test_a_head_nobody_may_have_is_refused_however_often(tmp_path: Path) -> None
             admission.admit(head, known)
     with pytest.raises(BadResponse):
         read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", MessageEnd())
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_each_answer_has_the_counts_of_its_own_headers(tmp_path: Path, pieces: int) -> None:
+    """The heads differ in nothing else; several come in one turn of the loop, before any is recorded."""
+    calls, rounds = 5, 4
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.read_request()
+            asked = int(head.partition(b"X-Call: ")[2].partition(b"\r")[0])
+            answer = json_answer(
+                b'{"outputs":[{"text":"a"}]}',
+                f"x-amzn-requestid: id-{asked}",
+                f"X-Amzn-Bedrock-Input-Token-Count: {asked}",
+                f"x-amzn-bedrock-output-token-count: {asked * 2}",
+            )
+            await peer.send(*(answer[:-9], answer[-9:])[:pieces] if pieces > 1 else (answer,), pause=0.001)
+
+    async def test() -> None:
+        async with relaying(tmp_path, script) as rig:
+            clients = [await rig.connect() for _ in range(calls)]
+            for turn in range(rounds):
+                for number, client in enumerate(clients):
+                    await client.send(post("/openai/model/m/invoke", b"{}", f"X-Call: {turn * calls + number}"))
+                for client in clients:
+                    await client.read_answer()
+            await rig.final(calls * rounds)
+            told = {
+                (event.response_id, event.usage.input_tokens, event.usage.output_tokens, event.usage_source)
+                for event in rig.records()
+                if event.usage
+            }
+            every = range(calls * rounds)
+            assert told == {(f"id-{asked}", asked, asked * 2, UsageSource.HEADER) for asked in every}
+
+    run(test())

@@ -6,7 +6,7 @@ by its own. https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 
 import re
-from itertools import chain
+from struct import Struct
 from zlib import crc32
 
 import msgspec
@@ -14,7 +14,9 @@ import msgspec
 from metering.core.dialects.framing import Framing, sniff
 from metering.core.dialects.windows import Kept, is_prelude
 
-_PRELUDE_BYTES, _CRC_BYTES = 12, 4
+_PRELUDE_BYTES, _CRC_BYTES, _FRAME_BYTES_MIN = 12, 4, 16
+_HEADERS_BYTES = 256  # where the headers that matter stand
+_read_lengths, _read_crc = Struct(">II").unpack_from, Struct(">I").unpack_from
 # A frame has at most 16 MiB, its headers 128 KiB: where one may begin. Texts hold no zero bytes.
 _MAYBE_PRELUDE = re.compile(rb"(?=\x00.{3}\x00[\x00\x01])", re.DOTALL)
 _FAILURES = (b":message-type\x07\x00\x09exception", b":message-type\x07\x00\x05error")
@@ -33,44 +35,49 @@ class Unwrapped(msgspec.Struct, frozen=True):
 
 def unwrap(kept: Kept) -> Unwrapped:
     """The payloads of the whole frames in what was kept of an event stream."""
-    head, corrupt = _payloads(kept.head, 0)
+    head, last, corrupt = _payloads(kept.head, 0)
     tail: list[bytes] = []
     if kept.dropped:
-        tail, corrupt_tail = _payloads(kept.tail, _find_frame(kept.tail, 0))
+        tail, last, corrupt_tail = _payloads(kept.tail, _find_frame(kept.tail, 0))
         corrupt = corrupt or corrupt_tail
-    failed = any(mark in text for mark in _FAILURES for text in (kept.head, kept.tail))
-    if _OPAQUE in kept.head[:256]:
+    failed = any(mark in last for mark in _FAILURES)  # nothing comes after it
+    if _OPAQUE in kept.head[:_HEADERS_BYTES]:
         opaque = Kept(b"".join(head), b"".join(tail), kept.dropped)
         return Unwrapped(opaque, sniff(opaque.head, ""), corrupt, failed)
-    for texts in (head, tail):
-        for number, text in enumerate(texts):
-            if b"\n" in text:
-                texts[number] = text.replace(b"\n", b" ")
-    joined = b"\n".join(head)
+    lines = _lines(head)
     if kept.dropped:
-        return Unwrapped(
-            Kept(joined + b"\n", b"\n".join(chain((b"",), tail)), kept.dropped), Framing.NDJSON, corrupt, failed
-        )
-    return Unwrapped(Kept(joined, b"", 0), Framing.NDJSON, corrupt, failed)
+        return Unwrapped(Kept(lines + b"\n", b"\n" + _lines(tail), kept.dropped), Framing.NDJSON, corrupt, failed)
+    return Unwrapped(Kept(lines, b"", 0), Framing.NDJSON, corrupt, failed)
 
 
-def _payloads(text: bytes, at: int) -> tuple[list[bytes], bool]:
-    """The payloads of the frames from `at` on, and whether a broken one was left out. The last may be unfinished."""
-    payloads, corrupt, length = [], False, len(text)
-    while at + _PRELUDE_BYTES <= length:
-        end = at + int.from_bytes(text[at : at + 4])
+def _lines(texts: list[bytes]) -> bytes:
+    """JSON texts, a line each."""
+    lines = b"\n".join(texts)
+    if lines.count(b"\n") < len(texts):
+        return lines
+    return b"\n".join(text.replace(b"\n", b" ") for text in texts)
+
+
+def _payloads(text: bytes, at: int) -> tuple[list[bytes], bytes, bool]:
+    """The payloads of the frames from `at` on, how the last begins, and whether a broken one was left out.
+
+    What is unfinished at the end is not broken.
+    """
+    payloads, corrupt, last, length = [], False, 0, len(text)
+    while at + _FRAME_BYTES_MIN <= length:
+        total, headers = _read_lengths(text, at)
+        end = at + total
         body_end = end - _CRC_BYTES
-        if end <= length and crc32(text[at:body_end]) == int.from_bytes(text[body_end:end]) and end > at:
-            start = at + _PRELUDE_BYTES + int.from_bytes(text[at + 4 : at + 8])
-            payloads.append(text[start:body_end])
-            at = end
-            continue
-        if not is_prelude(text, at):
-            end = _find_frame(text, at + 1)
+        if at < body_end and end <= length and crc32(text[at:body_end]) == _read_crc(text, body_end)[0]:
+            payloads.append(text[at + _PRELUDE_BYTES + headers : body_end])
+            last, at = at, end
+        elif not is_prelude(text, at):
+            corrupt, at = True, _find_frame(text, at + 1)
         elif end > length:
             break
-        corrupt, at = True, max(end, at + _PRELUDE_BYTES)
-    return payloads, corrupt
+        else:
+            corrupt, at = True, max(end, at + _PRELUDE_BYTES)
+    return payloads, text[last : last + _HEADERS_BYTES], corrupt
 
 
 def _find_frame(text: bytes, start: int) -> int:

@@ -38,6 +38,7 @@ class Found:
     searched: frozenset[str] = frozenset()  # what was searched for, where several frames may tell the same
     counted: Mapping[str, int] = NO_COUNTS  # what stands in no usage object, by field of `Usage`: tools used, images
     heard_ms: int | None = None  # how long the sound was, where it stands outside a usage object
+    blocked = False  # a guardrail stepped in
     failed = False  # an error object was seen
     told = False  # a usage object that says something was seen
     final = False  # the usage found is the last word

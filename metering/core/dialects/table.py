@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from metering.core.dialects import (
     anthropic,
     batches,
+    bedrock,
+    bedrock_invoke,
     clouds,
     cohere,
     deepgram,
@@ -23,6 +25,7 @@ from metering.core.dialects import (
     realtime,
     replicate,
     rerank,
+    sagemaker,
     vertex,
     watsonx,
 )
@@ -40,6 +43,9 @@ FAMILIES = (
     gemini_interactions,
     gemini_live,
     vertex,
+    bedrock,
+    bedrock_invoke,
+    sagemaker,
     mistral,
     batches,
     ollama,

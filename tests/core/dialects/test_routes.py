@@ -185,7 +185,6 @@ def test_a_poll_may_be_the_first_to_tell_usage() -> None:
     ("method", "path", "provider"),
     [
         ("POST", "/v1beta/models/gemini-2.5-flash:novelVerb", "google"),
-        ("POST", "/model/us.amazon.nova-lite-v1%3A0/converse", "aws"),
         ("PUT", "/v1/chat/completions", "openai"),
         ("POST", "/v1/containers", "openai"),
         ("POST", "", ""),
