@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -29,7 +30,15 @@ class Stage:
         return f"http://127.0.0.1:{self._upstream_port if direct else self._port}{recorded.prefix}"
 
     def events(self) -> Mapping[str | None, list[UsageEvent]]:
-        """All final events so far, by trace id."""
+        """All final events, by trace id. An SDK may return before the answer's last bytes, and with them the end of
+        the call, have come: waits for the calls that are open.
+        """
+        deadline = time.monotonic() + SECONDS_MAX
+        while time.monotonic() < deadline:
+            opened = {event.event_id for event in read_records(self._spool_dir, "O")}
+            if opened <= {event.event_id for event in read_records(self._spool_dir)}:
+                break
+            time.sleep(0.05)
         events: dict[str | None, list[UsageEvent]] = {}
         for event in read_records(self._spool_dir):
             events.setdefault(event.trace_id, []).append(event)

@@ -17,10 +17,10 @@ def ask(stage: Stage, recorded: Recorded, *, direct: bool, headers: dict[str, st
     base = urlsplit(stage.base(recorded, direct=direct))
     assert base.hostname
     connection = http.client.HTTPConnection(base.hostname, base.port, timeout=20)
-    body = recorded.recording.request_body
-    sent = None if body is None else json.dumps(body).encode()
+    method = recorded.recording.method
+    sent = json.dumps(recorded.recording.request_body).encode() if method == "POST" else None
     try:
-        connection.request(recorded.recording.method, base.path + recorded.path, sent, headers)
+        connection.request(method, base.path + recorded.path, sent, headers)
         answer = connection.getresponse()
         return answer.status, answer.reason, answer.getheaders(), answer.read()
     finally:
