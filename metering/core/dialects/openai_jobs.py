@@ -70,7 +70,7 @@ class Job(OneObject[_Job]):
         return usage
 
     def take(self, answer: _Job, found: Found) -> None:
-        found.response_id = word(answer.id) or found.item
+        found.response_id = word(answer.id)
         found.model = word(answer.model) or found.model
         found.pending = not has_ended(answer.status)
         found.once = not found.pending

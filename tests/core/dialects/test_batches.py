@@ -49,7 +49,7 @@ def test_a_batch_and_its_results_tell_the_same_under_one_name() -> None:
 def test_a_batch_that_runs_counts_nothing_yet() -> None:
     for name in ("created", "running", "running_in_part"):
         reading = stored(f"openai.batches/{name}")
-        assert (reading.once, reading.usage_source) == (False, UsageSource.NONE)
+        assert (reading.once, reading.repeats, reading.usage_source) == (False, False, UsageSource.NONE)
 
 
 def test_the_answers_of_a_batch_at_mistral_are_a_row_beside_the_poll() -> None:

@@ -34,8 +34,14 @@ def test_a_run_tells_once_when_it_has_ended(status: str) -> None:
 
 @pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action", "cancelling", "new", None, 7])
 def test_a_run_that_goes_on_tells_nothing(status: object) -> None:
-    reading = look("/v1/threads/t/runs/run_1", RUN | {"status": status})
-    assert (reading.usage, reading.once, reading.usage_source) == (None, False, UsageSource.NONE)
+    for usage in (None, USED):  # what it took so far is told again at its end
+        reading = look("/v1/threads/t/runs/run_1", RUN | {"status": status, "usage": usage})
+        assert (reading.usage, reading.once, reading.usage_source) == (None, False, UsageSource.NONE)
+
+
+def test_a_step_of_a_run_is_a_part_of_it() -> None:
+    step = {"id": "step_1", "object": "thread.run.step", "status": "completed", "usage": USED}
+    assert look("/v1/threads/t/runs/run_1", step).usage is None
 
 
 def test_a_training_is_its_base_models_tokens_under_a_variant() -> None:

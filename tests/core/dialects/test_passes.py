@@ -1,11 +1,11 @@
-"""Anthropic messages of several passes, and what else of one decides its price; tools of an OpenAI response."""
+"""Anthropic messages of several passes and what else decides their price; tools, pages and moderations of others."""
 
 import json
 from typing import Any
 
 import pytest
 
-from metering.core.dialects import Reading, classify, read_whole
+from metering.core.dialects import Reading, classify, read_request, read_whole
 from metering.core.usage import Usage, UsageSource
 
 TOP = {"input_tokens": 220, "output_tokens": 8, "service_tier": "standard"}
@@ -87,6 +87,12 @@ def test_a_count_of_all_tools_is_told_apart_by_the_items() -> None:
     told = read("/v1/responses", {"output": output, "usage": usage}, "xai").usage
     assert told is not None
     assert (told.web_search_requests, told.code_execution_requests, told.tool_requests) == (2, 1, 2)
+
+
+def test_annotated_pages_have_their_own_price() -> None:
+    ocr = classify("POST", "/v1/ocr")
+    assert read_request(ocr, b'{"model":"m","bbox_annotation_format":{"type":"json_schema"}}').variant == "annotated"
+    assert read_request(ocr, b'{"model":"m","document_annotation_format":null}').variant is None
 
 
 def test_a_free_moderation_is_free_and_a_paid_one_is_not() -> None:
