@@ -180,6 +180,26 @@ def _invoke_stream() -> list[bytes]:
     return [_frame("chunk", {"bytes": b64encode(text).decode(), "p": "abcdefghijkl"}) for text in texts]
 
 
+def _cohere_answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
+    """One of the dialects that are data, as a body and as both its streams."""
+    units = {"billed_units": {"input_tokens": 300, "output_tokens": 100}, "cached_tokens": 512}
+    usage = units | {"tokens": {"input_tokens": 812, "output_tokens": 100}}
+    body = {"id": "c-1", "message": {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}, "usage": usage}
+    deltas: list[Event] = [
+        {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": f" word{n}"}}}}
+        for n in range(CHUNKS - 2)
+    ]
+    end: Event = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": usage}}
+    lines = [{"is_finished": False, "event_type": "text-generation", "text": f" word{n}"} for n in range(CHUNKS - 1)]
+    last = {"is_finished": True, "response": {"response_id": "r-1", "text": TEXT, "meta": usage}}
+    v1, v2 = classify("POST", "/v1/chat", "cohere"), classify("POST", "/v2/chat", "cohere")
+    return {
+        "cohere.chat_v2 json": (v2, "application/json", "", [_json(body)]),
+        "cohere.chat_v2 stream": (v2, "text/event-stream", "", sse({"id": "c-1"}, *deltas, end, done=True)),
+        "cohere.chat_v1 stream": (v1, "application/stream+json", "", [_json(x) + b"\n" for x in [*lines, last]]),
+    }
+
+
 def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
     """Name → operation, content type, content-encoding, chunks."""
     chat, responses = classify("POST", "/v1/chat/completions"), classify("POST", "/v1/responses")
@@ -236,6 +256,7 @@ def _answers() -> dict[str, tuple[Operation, str, str, list[bytes]]]:
         "bedrock.invoke_stream stream": (invoke_stream, EVENT_STREAM_TYPE, "", _invoke_stream()),
         "gemini.stream_generate stream": (gemini_stream, stream, "", sse(*_gemini_answers())),
         "gemini.stream_generate stream, an array": (gemini_stream, body, "", _gemini_array()),
+        **_cohere_answers(),
     }
 
 

@@ -56,6 +56,9 @@ DURATIONS: Mapping[str, str] = {
 # Their name → what it is called in the provider's own object, which we keep.
 VERBATIM: Mapping[str, tuple[str, ...]] = {
     "total_tokens_reported": ("total_tokens", "totalTokens", "totalTokenCount"),
+    "iterations": ("iterations",),
+    "usage_events": ("usage_events",),
+    "doc_size_bytes": ("doc_size_bytes",),
     "total_duration_ns": ("total_duration",),
     "eval_duration_ns": ("eval_duration",),
 }

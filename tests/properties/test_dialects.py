@@ -27,6 +27,10 @@ NAMES = st.sampled_from(
         *("cache_read_input_tokens", "model", "id", "choices", "error", "response", "message", "delta", "type"),
         *("done", "done_reason", "prompt_eval_count", "eval_count", "timings", "prompt_n", "predicted_n", "x_groq"),
         *("output", "status", "service_tier", "stop_reason", "background"),
+        *("meta", "billed_units", "tokens", "image_tokens", "metrics", "predict_time", "metadata", "duration"),
+        *("results", "generated_token_count", "input_token_count", "details", "meta_info", "stats", "result"),
+        *("tokens_evaluated", "tokens_predicted", "parameters", "batch_size", "artifacts", "outputs", "images"),
+        *("cost", "total_cost", "cost_in_usd_ticks", "num_server_side_tools_used", "search_context_size"),
     ]
 )
 WORDS = st.sampled_from(

@@ -37,7 +37,7 @@ DIALECTS = (
             Route("POST", "ai/run/{part}/{part}/{model}"),
             Route("POST", "workers-ai/{part}/{part}/{model}"),
         ),
-        meaning=_Run(Layout(inside=("result",))),
+        meaning=_Run(Layout(inside=("result",), model="")),
         spoken_by="Cloudflare Workers AI, also behind its AI Gateway",
         input_total="`result.usage.prompt_tokens`",
         output_total="`result.usage.completion_tokens`",

@@ -45,11 +45,11 @@ def _both(one: int | None, other: int | None) -> int | None:
     return one if other is None else (one or 0) + other
 
 
-_V1 = Cohere(Layout(holds=("meta",), inside=("response",), response_id="response_id", fails=_FAILED))
-_GENERATE = Cohere(Layout(holds=("meta",), inside=("response",), fails=_FAILED))
-_V2 = Cohere(Layout(inside=("delta",), fails=_FAILED))
-_UNITS = Cohere(Layout(holds=("meta",)))
-_EMBED = Cohere(Layout(holds=("meta",), headers={"num_tokens": "input_tokens", "num-tokens": "input_tokens"}))
+_V1 = Cohere(Layout(model="", holds=("meta",), inside=("response",), response_id="response_id", fails=_FAILED))
+_GENERATE = Cohere(Layout(model="", holds=("meta",), inside=("response",), fails=_FAILED))
+_V2 = Cohere(Layout(model="", inside=("delta",), fails=_FAILED))
+_UNITS = Cohere(Layout(model="", holds=("meta",)))
+_EMBED = Cohere(Layout(model="", holds=("meta",), headers={"num_tokens": "input_tokens", "num-tokens": "input_tokens"}))
 _BILLED = "billed tokens"
 
 DIALECTS = (

@@ -67,15 +67,23 @@ def word(value: object) -> str | None:
     return "".join(filter(str.isprintable, line)) or None
 
 
-def numbers(value: object, depth: int = USAGE_DEPTH_MAX) -> dict[str, Any]:
+def numbers(value: object) -> dict[str, Any]:
     """The members of an object that are numbers, or objects with numbers in them: no text, no list."""
+    return _numbers(value, USAGE_DEPTH_MAX, [USAGE_MEMBERS_MAX]) if isinstance(value, dict) else {}
+
+
+def _numbers(members: dict[str, Any], depth: int, room: list[int]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    for key, member in value.items() if isinstance(value, dict) else ():
-        if type(member) in (int, float):
-            kept[key] = member
-        elif isinstance(member, dict) and depth > 0 and (inside := numbers(member, depth - 1)):
-            kept[key] = inside
-    return usage_object(kept) or {}
+    for key, value in members.items():
+        kind, told = type(value), value
+        if kind is dict:
+            told = _numbers(value, depth - 1, room) if depth > 0 else None
+        elif kind is not float and not (kind is int and -COUNT_MAX <= value <= COUNT_MAX):
+            continue
+        if told != {} and told is not None and len(key) <= USAGE_WORD_LENGTH_MAX and key.isprintable() and room[0] > 0:
+            room[0] -= 1
+            kept[key] = told
+    return kept
 
 
 def usage_object(value: object) -> dict[str, Any] | None:

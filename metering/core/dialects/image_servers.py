@@ -88,7 +88,10 @@ class ComfyUI(OneObject[_Queued]):
         if not super().read(text, found):
             return False
         if found.response_id is None:
-            self._read_history(text, found)
+            try:
+                self._read_history(text, found)
+            except (msgspec.DecodeError, RecursionError, ValueError):
+                return False
         return True
 
     def take(self, answer: _Queued, found: Found) -> None:

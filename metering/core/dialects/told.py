@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from metering.core.dialects.counts import count, first_count, milliseconds, numbers, word
-from metering.core.dialects.found import Found, Meaning
+from metering.core.dialects.found import NAMING_FRAMES_MAX, Found, Meaning
 from metering.core.dialects.framing import Stream
 from metering.core.usage import Usage
 
@@ -22,7 +22,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     places: Mapping[str, Paths] = {}  # field of `Usage` → where in the usage object; told in seconds if it ends in _ms
     holds: tuple[str, ...] = ("usage",)  # the usage object, or the counts of the answer itself that make one up
     inside: tuple[str, ...] = ()  # members that hold the answer itself, in a stream's last frame for example
-    model: str = "model"
+    model: str = "model"  # "" where no answer names its model
     response_id: str = "id"
     headers: Mapping[str, str] = {}  # of the answer → field of `Usage`, where the body does not tell it
     # Members of which one that is true ends a stream that tells in each frame what was consumed so far.
@@ -41,7 +41,7 @@ class Told(Meaning):
         self.headers = tuple(layout.headers)
         self.telling = frozenset(layout.holds)
         names = (layout.model, layout.response_id, "error", layout.fails[0], *layout.holds, *layout.ends)
-        self.members: Collection[str] = tuple(dict.fromkeys(names))
+        self.members: Collection[str] = tuple(dict.fromkeys(filter(None, names)))
         self.cut_depth = 2 if layout.inside else 1
         fields: list[Any] = [(name, Any, None) for name in self.members]
         fields += [(name, msgspec.Raw, _EMPTY) for name in layout.inside]
@@ -86,10 +86,17 @@ class Told(Meaning):
                     return found.final or stream.is_done()
         return found.final or stream.is_done()
 
+    def read_names(self, stream: Stream, found: Found) -> None:
+        for text in stream.first(NAMING_FRAMES_MAX):
+            self.read(text, found)
+            if found.response_id and (found.model or not self._layout.model):
+                break
+
     def take(self, answer: Any, found: Found) -> None:
         """Take what stands in an answer, or in the members of it that were kept."""
         layout = self._layout
-        found.model = word(getattr(answer, layout.model)) or found.model
+        if layout.model:
+            found.model = word(getattr(answer, layout.model)) or found.model
         found.response_id = word(getattr(answer, layout.response_id)) or found.response_id
         member, words = layout.fails
         found.failed = found.failed or bool(answer.error) or getattr(answer, member) in words
