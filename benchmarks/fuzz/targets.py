@@ -10,13 +10,26 @@ from random import Random
 
 import msgspec
 
-from metering.core.dialects import DIALECTS, MEANINGS, Reading, classify, fill_in, open_reader, read_request, read_whole
+from metering.core.dialects import (
+    DIALECTS,
+    MEANINGS,
+    SESSIONS,
+    Reading,
+    classify,
+    fill_in,
+    open_reader,
+    open_session,
+    read_request,
+    read_whole,
+)
 from metering.core.dialects.counts import USAGE_WORD_LENGTH_MAX, WORD_LENGTH_MAX
 from metering.core.usage import INPUT_METERS, OUTPUT_METERS, disjoint_meters
 from metering.jobs.check_dialects import ENCODINGS, Recording, encode
+from metering.jobs.reframe import frame, read_messages
 
 RECORDINGS = Path(__file__).parents[2] / "tests" / "recordings"
-NAMES = sorted(MEANINGS)
+NAMES, SESSION_NAMES = sorted(MEANINGS), sorted(SESSIONS)
+EXTENSIONS = ("", "permessage-deflate", "permessage-deflate; server_no_context_takeover")
 PROVIDERS = ("", "openai", "google", "vercel", "mistral", "cohere", "bedrock", "xai")
 TYPES = ("", "application/json", "text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 CHOICES = 5  # bytes of an input that choose
@@ -54,6 +67,27 @@ def read_coded_answer(data: bytes) -> None:
             reader.feed(piece)
         readings.append(reader.finish())
     assert readings[0] == readings[1], "encoded it reads differently"
+
+
+def read_sessions(data: bytes) -> None:
+    """What a realtime server sends: frames as they are, or a message a line in frames of ours."""
+    dialect, agreed, framed, seed = data[:4].ljust(4, b"\0")
+    wire = data[4:]
+    if framed < 128:
+        wire = b"".join(map(frame, wire.split(b"\n")))
+    operation = DIALECTS[SESSION_NAMES[dialect % len(SESSION_NAMES)]].operation
+    readings = []
+    for pieces in ([wire], _cut(wire, seed)):
+        extensions = EXTENSIONS[agreed % len(EXTENSIONS)]
+        session = open_session(operation, extensions=extensions, told=lambda: None)
+        assert session is not None
+        for piece in pieces:
+            session.feed(piece)
+            session.feed_client(piece)
+        check_reading(session.so_far())
+        readings.append((session.asked_model, session.finish()))
+    assert readings[0] == readings[1], "cut elsewhere it reads differently"
+    check_reading(readings[0][1])
 
 
 def read_asked(data: bytes) -> None:
@@ -111,6 +145,7 @@ def _cut(body: bytes, seed: int) -> list[bytes]:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "answers": read_answer,
     "encodings": read_coded_answer,
+    "sessions": read_sessions,
     "requests": read_asked,
     "paths": classify_path,
 }
@@ -122,6 +157,13 @@ def seeds(target: str) -> list[bytes]:
     if target == "paths":
         methods = [f"{recording.method} {recording.provider} {recording.url}" for recording in stored]
         return [text.encode("latin-1", "replace") for text in methods]
+    if target == "sessions":
+        lines = {
+            (SESSION_NAMES.index(each.dialect), b"\n".join(message.text for message in read_messages(each.body)))
+            for each in stored
+            if each.dialect in SESSIONS
+        }
+        return [bytes((number, 0, 0, 7)) + text for number, text in sorted(lines)]
     numbers = {name: number for number, name in enumerate(NAMES)}
     known = [(numbers[name], each) for each in stored if (name := each.operation.dialect) in numbers]
     if target == "requests":

@@ -1,16 +1,16 @@
 """Gemini Live: JSON messages in text or binary frames; each turn tells its `usageMetadata`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from metering.core.dialects.counts import count, word
+from metering.core.dialects.counts import word
 from metering.core.dialects.dialect import Dialect, Route
+from metering.core.dialects.gemini_usage import read_metadata
 from metering.core.dialects.scan import head_members, tail_members
 from metering.core.dialects.sessions import SessionMeaning, SessionNotes
 from metering.core.dialects.windows import Kept
-from metering.core.usage import Usage
 
 USAGE = "usageMetadata"
 _QUOTED = b'"usageMetadata"'
@@ -18,16 +18,11 @@ _QUOTED = b'"usageMetadata"'
 SEARCHED_BYTES = 16 * 1024
 _TURN = "turn"  # turns have no ids
 _ANSWERS = (b'"serverContent"', b'"toolCall"')
-# The protocol's own numbers for them, where a client asks for enums as integers.
-_MODALITIES: Mapping[int, str] = {2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}
-_READ = {
-    "AUDIO": "audio_input_tokens",
-    "IMAGE": "image_input_tokens",
-    "VIDEO": "video_input_tokens",
-    "DOCUMENT": "document_input_tokens",
+# What is written is told under other names than elsewhere; at a gateway under the same.
+_NAMES: Mapping[str, str] = {
+    "responseTokenCount": "candidatesTokenCount",
+    "responseTokensDetails": "candidatesTokensDetails",
 }
-_WRITTEN = {"AUDIO": "audio_output_tokens", "IMAGE": "image_output_tokens"}
-_CACHED = {"AUDIO": "cache_read_audio_input_tokens"}
 
 
 class _Message(msgspec.Struct):
@@ -62,9 +57,12 @@ class GeminiLive(SessionMeaning):
                 notes.begin(_TURN)
             return
         raw = _find_usage(message)
-        usage = read_live(raw) if raw is not None else None
-        if raw is not None and usage is not None:
+        if raw is None:
+            return
+        metadata, _ = read_metadata({_NAMES.get(name, name): value for name, value in raw.items()})
+        if (usage := metadata.usage()) is not None:
             notes.running.discard(_TURN)
+            notes.service_tier = metadata.tier or notes.service_tier
             notes.total.add(usage, raw)
 
     def read_client(self, message: Kept, notes: SessionNotes) -> None:
@@ -89,49 +87,6 @@ def _find_usage(message: Kept) -> dict[str, Any] | None:
         except (msgspec.DecodeError, RecursionError, ValueError):
             return None
     return raw if isinstance(raw, dict) else None
-
-
-def read_live(raw: Mapping[str, Any]) -> Usage | None:
-    """The `Usage` of one turn; None if it holds no total of either side. Thinking is in no other total."""
-    read, tools = count(raw.get("promptTokenCount")), count(raw.get("toolUsePromptTokenCount"))
-    written, thought = count(raw.get("responseTokenCount")), count(raw.get("thoughtsTokenCount"))
-    if written is None:
-        written = count(raw.get("candidatesTokenCount"))  # at a gateway
-    if read is None and written is None and thought is None:
-        return None
-    written_parts = {
-        **_parts(raw, "candidatesTokensDetails", _WRITTEN),
-        **_parts(raw, "responseTokensDetails", _WRITTEN),
-    }
-    return Usage(
-        input_tokens=None if read is None else read + (tools or 0),
-        output_tokens=None if written is None and thought is None else (written or 0) + (thought or 0),
-        cache_read_input_tokens=count(raw.get("cachedContentTokenCount")),
-        tool_use_input_tokens=tools,
-        reasoning_output_tokens=thought,
-        **_parts(raw, "promptTokensDetails", _READ),
-        **_parts(raw, "cacheTokensDetails", _CACHED),
-        **written_parts,
-    )
-
-
-def _parts(raw: Mapping[str, Any], name: str, fields: Mapping[str, str]) -> dict[str, int]:
-    """The counts of a list with an entry a modality."""
-    parts: dict[str, int] = {}
-    for kind, tokens in _entries(raw.get(name)):
-        if (field := fields.get(kind)) is not None:
-            parts[field] = parts.get(field, 0) + tokens
-    return parts
-
-
-def _entries(entries: object) -> Iterator[tuple[str, int]]:
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and (tokens := count(entry.get("tokenCount"))) is not None:
-            kind = entry.get("modality")
-            if isinstance(kind, str):
-                yield kind, tokens
-            elif isinstance(kind, int):
-                yield _MODALITIES.get(kind, ""), tokens
 
 
 _SERVICE = "google.ai.generativelanguage.{}.GenerativeService.BidiGenerateContent{}"

@@ -56,6 +56,7 @@ class SessionNotes:
     asked_model: str | None = None  # as the client's first message says
     model: str | None = None  # as the server says
     session_id: str | None = None
+    service_tier: str | None = None
     transcription_model: str | None = None
     transcribes = False  # it is a session of nothing else: what that takes is its own
     failed = False  # an error came, and no turn has ended well since
@@ -181,7 +182,13 @@ class Session:
         if not notes.total.turns:
             told = UsageSource.NONE if whole else UsageSource.UNKNOWN
         return notes.total.reading(
-            told, notes.model, response_id=notes.session_id, complete=whole, failed=self._failed, others=tuple(others)
+            told,
+            notes.model,
+            response_id=notes.session_id,
+            service_tier=notes.service_tier,
+            complete=whole,
+            failed=self._failed,
+            others=tuple(others),
         )
 
     @property
@@ -198,7 +205,7 @@ def _sum(usage: Usage, more: Usage) -> Usage:
     counts = msgspec.structs.asdict(usage)
     for name, count in msgspec.structs.asdict(more).items():
         if count is not None:
-            counts[name] = (counts[name] or 0) + count
+            counts[name] = min((counts[name] or 0) + count, COUNT_MAX)
     return Usage(**counts)
 
 
