@@ -2,9 +2,9 @@
 
     python -m benchmarks.estimates --output json|table [--quick] [--recordings DIR] [--fit]
 
-Bars: the median error of output tokens is at most 2 % for OpenAI's models, at most 10 % for all others, on the half of the
-recordings that no factor was fitted on. `--fit` finds the factors of `metering/core/texts/families.py` anew, which takes
-minutes. `--quick` reads our own recordings only: too few for the bars.
+Bars: the median error of output tokens is at most 2 % for OpenAI's models, at most 10 % for all others, on the half of
+the recordings that no factor was fitted on. `--fit` finds the factors of `metering/core/texts/families.py` anew, which
+takes minutes. `--quick` reads our own recordings only: too few for the bars.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def main() -> int:
             print(name, members)
         return 0
     report = make_report(samples, excluded)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if arguments.output == "json" else to_markdown(report))
+    print(
+        msgspec.json.format(msgspec.json.encode(report)).decode() if arguments.output == "json" else to_markdown(report)
+    )
     return 0 if arguments.quick or all(report.met.values()) else 1
 
 

@@ -59,7 +59,11 @@ class Sidecar:
         """Its worker processes."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"metering.sidecar.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [
+            int(child)
+            for child in children
+            if b"metering.sidecar.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
 
 
 @contextmanager

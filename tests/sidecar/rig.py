@@ -284,6 +284,7 @@ async def relaying(
     sweep: float = 0.05,
     port: int = 0,
     routes: Callable[[int], str] | None = None,
+    estimates: bool = False,
     **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
     """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`.
@@ -301,7 +302,7 @@ async def relaying(
     spool = SpoolWriter.open(spool_dir)
     loop = asyncio.get_running_loop()
     spool.start_syncing(loop)
-    relay = Relay(parsed, spool, sweep_seconds=sweep)
+    relay = Relay(parsed, spool, sweep_seconds=sweep, estimates=estimates)
     server = await loop.create_server(relay.accept, "127.0.0.1", 0)
     sweeping = loop.create_task(relay.sweep_forever())
     try:

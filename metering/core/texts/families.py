@@ -168,6 +168,7 @@ FAMILIES = (
     ),
     Family(name="glm", models=r"glm", permille=1030, answer=1, message=9, request=0, tools=130, tool=10),
     Family(name="kimi", models=r"kimi|moonshot", permille=900, answer=2, message=5, request=0, tools=55),
+    Family(name="cohere, until 2023", models=r"command(-light|-nightly)?$"),
     Family(
         name="cohere",
         models=r"command|cohere|c4ai|embed-",
