@@ -102,7 +102,8 @@ def _is_openai(sample: Sample) -> bool:
 
 
 def _line(row: Row) -> str:
-    cells: list[Any] = [row.name]
-    values = msgspec.structs.astuple(row)[1:]
-    cells += ["–" if value is None else value if isinstance(value, int) else f"{value * 100:.1f} %" for value in values]
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(map(_cell, msgspec.structs.astuple(row))) + " |"
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value * 100:.1f} %" if isinstance(value, float) else str(value)

@@ -128,7 +128,7 @@ def _sample(recording: Recording, told: dict[str, int], file: str, estimator: Es
         told_reasoning=told.get("reasoning_tokens") or 0,
         told_read=told.get("input_tokens"),
         texts=texts,
-        asked=read_texts(recording.request_body),
+        asked=read_texts(recording.request_body, responses=recording.dialect.startswith("openai.responses")),
         estimate=estimate.usage or Usage(),
         estimator=estimate.estimator or estimate.refused,
     )

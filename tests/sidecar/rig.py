@@ -286,6 +286,7 @@ async def relaying(
     port: int = 0,
     routes: Callable[[int], str] | None = None,
     disk: Disk = DISK,
+    estimates: bool = False,
     **upstream_options: Any,
 ) -> AsyncIterator[Rig]:
     """A rig whose config is one route `/openai` plus what is given (TOML). `port`: go there instead of to `script`.
@@ -303,7 +304,7 @@ async def relaying(
     spool = SpoolWriter.open(spool_dir, disk=disk)
     loop = asyncio.get_running_loop()
     spool.start_syncing(loop)
-    relay = Relay(parsed, spool, sweep_seconds=sweep)
+    relay = Relay(parsed, spool, sweep_seconds=sweep, estimates=estimates)
     server = await loop.create_server(relay.accept, "127.0.0.1", 0)
     sweeping = loop.create_task(relay.sweep_forever())
     try:

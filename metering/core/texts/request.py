@@ -4,6 +4,7 @@ from typing import Any
 
 from metering.core.texts.rows import CompiledRows, Kind, Row, Texts
 
+_STRINGS = {"instructions": "system", "input": "user"}  # a message each, in OpenAI's responses
 _ROLES = ("messages", "input", "contents", "chat_history")
 
 ROWS = (
@@ -23,10 +24,13 @@ ROWS = (
     Row(Kind.CALL, "messages[].function_call.name"),
     Row(Kind.ARGUMENTS, "messages[].function_call.arguments"),
     Row(Kind.IMAGE, "messages[].content[].image_url"),
-    Row(Kind.IMAGE, "messages[].content[].image"),
+    Row(Kind.IMAGE, "messages[].content[].image.source"),
     Row(Kind.IMAGE, "messages[].images[]"),
     Row(Kind.AUDIO, "messages[].content[].input_audio"),
-    Row(Kind.DOCUMENT, "messages[].content[].file|document"),
+    Row(Kind.DOCUMENT, "messages[].content[].file|document|video_url|video"),
+    Row(Kind.DOCUMENT, "messages[].content[type=document]"),
+    Row(Kind.DOCUMENT, "messages[].audio"),  # an answer of before, by its id
+    Row(Kind.IMAGE, "messages[].content[type=image].source"),
     # what stands beside them
     Row(Kind.TEXT, "system"),
     Row(Kind.TEXT, "system[].text"),
@@ -61,7 +65,8 @@ ROWS = (
     Row(Kind.RESULT, "input[].output"),
     Row(Kind.IMAGE, "input[].content[].image_url"),
     Row(Kind.AUDIO, "input[].content[].input_audio"),
-    Row(Kind.DOCUMENT, "input[].content[].file_data"),
+    Row(Kind.DOCUMENT, "input[].content[type=input_file]"),
+    Row(Kind.DOCUMENT, "input[type=item_reference]"),
     Row(Kind.TEXT, "texts[]"),
     Row(Kind.TEXT, "query"),
     Row(Kind.TEXT, "documents[]"),
@@ -76,16 +81,24 @@ ROWS = (
     Row(Kind.ARGUMENTS, "contents[].parts[].functionCall.args"),
     Row(Kind.RESULT, "contents[].parts[].functionResponse.response"),
     Row(Kind.IMAGE, "contents[].parts[].inlineData|inline_data"),
+    Row(Kind.DOCUMENT, "contents[].parts[].fileData|file_data"),
+    # what the provider keeps, and we never saw
+    Row(Kind.DOCUMENT, "previous_response_id|conversation|cachedContent|cached_content|preset|variables"),
+    Row(Kind.DOCUMENT, "prompt.id"),
+    Row(Kind.DOCUMENT, "prompt_id"),
+    Row(Kind.IDS, "context"),
 )
 _ROWS = CompiledRows(ROWS)
 
 
-def read_texts(request: Any) -> Texts:
-    """What a request of this JSON value gives the model to read."""
+def read_texts(request: Any, *, responses: bool = False) -> Texts:
+    """What a request of this JSON value, in the responses dialect or another, gives the model to read."""
     found = Texts()
     _ROWS.take(request, found)
     found.values[Kind.IDS] = [ids for ids in found.values.get(Kind.IDS, []) if _are_ids(ids)]
     if isinstance(request, dict):
+        if responses:
+            found.roles += [role for name, role in _STRINGS.items() if isinstance(request.get(name), str)]
         for name in _ROLES:
             items = request.get(name)
             if isinstance(items, list):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from metering.core.dialects.decoding import Decoding
 from metering.core.dialects.scan import parse
 from metering.core.dialects.windows import Kept
-from metering.core.texts import payloads, read_texts, written_texts
+from metering.core.texts import Texts, payloads, read_texts, written_texts
 from metering.core.texts.counting import Read, Written, count_read, count_written
 from metering.core.usage import Usage
 from metering.errors import EstimateError
@@ -40,12 +40,13 @@ class Estimator:
         values, sampled = _answer_values(job)
         request, _ = _decode(job.request)
         asked = None if request.dropped else parse(request.head)
+        texts = read_texts(asked, responses=_is_responses(job))
         written = read = None
         if known.output_tokens is None or _told_at_start_only(values):
-            schema = bool(read_texts(asked).schemas())
+            schema = bool(texts.schemas())
             written = _count_answer(values, counter, job, schema=schema, sampled=sampled)
         if known.input_tokens is None:
-            read = _count_request(asked, counter) if asked else _sample_request(request, counter)
+            read = _count_request(asked, texts, counter) if asked else _sample_request(request, counter)
             sampled = sampled or bool(request.dropped)
         if written is None and read is None:
             raise EstimateError("no text that can be counted")
@@ -96,19 +97,22 @@ def _count_answer(values: list[Any], counter: Counter, job: Job, *, schema: bool
     texts = written_texts(values)
     if not texts:
         return None
-    responses = job.dialect.startswith("openai.responses")
-    written = count_written(texts, counter.family, counter.count, responses=responses, schema=schema)
+    family, responses = counter.family, _is_responses(job)
+    written = count_written(texts, family, counter.count, responses=responses, schema=schema)
     if not sampled:
         return written
     kept = len(job.answer.head) + len(job.answer.tail)
     return Written(*(amount * (kept + job.answer.dropped) // kept for amount in (written.tokens, written.reasoning)))
 
 
-def _count_request(asked: Any, counter: Counter) -> Read | None:
+def _is_responses(job: Job) -> bool:
+    return job.dialect.startswith("openai.responses")
+
+
+def _count_request(asked: Any, texts: Texts, counter: Counter) -> Read | None:
     told = counter.count_request(asked)
     if told is not None:
         return Read(told)
-    texts = read_texts(asked)
     return count_read(texts, counter.family, counter.count) if texts else None
 
 
