@@ -1,5 +1,6 @@
 """How Google's and Amazon's SDKs are made to ask for a recorded exchange; see `drivers`."""
 
+import atexit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from tests.replay.recorded import Recorded
 MODEL = "asked-for"
 SAID: list[Any] = [{"role": "user", "content": [{"text": "hi"}]}]
 GOOGLE = Client(api_key="client")
+atexit.register(GOOGLE.close)
 AWS = Session("AKIACLIENT", "client", region_name="us-east-1")
 PATIENCE = Config(retries={"max_attempts": 0})
 

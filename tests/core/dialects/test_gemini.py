@@ -136,3 +136,22 @@ def test_of_a_long_answer_with_embeddings_the_tokens_are_not_known() -> None:
     body = json.dumps({"predictions": [each] * 9, "metadata": {"billableCharacterCount": 90}}).encode()
     reading = _read(f"{VERTEX}/text-embedding-005:predict", [body])
     assert (reading.usage, reading.usage_source) == (Usage(input_characters=90), UsageSource.PARTIAL)
+
+
+@pytest.mark.parametrize("within", ["response", "metadata"])
+def test_a_batch_tells_what_its_answers_consumed_once(within: str) -> None:
+    items = [{"response": _object("a", 5)}, {"error": {"code": 3}}, {"response": _object("b", 7)}]
+    output = {"inlinedResponses": {"inlinedResponses": items}}
+    state = {"model": "models/gemini-2.5-flash", "state": "BATCH_STATE_SUCCEEDED"}
+    batch = {"name": "batches/b1", "metadata": state | ({"output": output} if within == "metadata" else {})}
+    batch |= {"response": output} if within == "response" else {}
+    operation = classify("GET", "/v1beta/batches/b1", "google")
+    reader = open_reader(operation, status=200, content_type="", content_encoding="")
+    reader.feed(json.dumps(batch).encode())
+    reading = reader.finish()
+    assert (operation.dialect, reading.usage, reading.usage_source) == ("gemini.batch", None, UsageSource.NONE)
+    (answers,) = reading.others
+    assert answers.usage == Usage(input_tokens=12, output_tokens=4)
+    assert (answers.response_model, answers.response_id, answers.service_tier, answers.once) == (
+        "g", "batches/b1", "batch", True,
+    )  # fmt: skip
