@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metering.core.dialects import MEANINGS, Operation, Reading, anthropic, open_reader, read_request
+from metering.core.dialects import MEANINGS, Operation, Reading, anthropic, gemini_usage, open_reader, read_request
 from metering.core.dialects.counts import COUNT_MAX, count, usage_object
 from metering.core.dialects.plain import PlainChat, PlainMessage, PlainResponse, plain_message, plain_usage
 from metering.core.dialects.quirks import read_usage
@@ -187,3 +187,25 @@ def test_a_plain_anthropic_usage_object_reads_as_the_general_way_reads_it(raw: d
 @given(OPENAI_OBJECTS)
 def test_ordinary_objects_are_plain(raw: dict[str, Any]) -> None:
     assert plain_usage(raw) is not None
+
+
+GOOGLES = [name for name in gemini_usage.Metadata.__struct_fields__ if name.endswith("Count")]
+SHARES = st.lists(
+    st.fixed_dictionaries({}, optional={"modality": st.sampled_from(["TEXT", "AUDIO", 2, 9]), "tokenCount": NUMBERS}),
+    max_size=3,
+)
+METADATA = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(GOOGLES, NUMBERS | st.none())
+    | dict.fromkeys(["promptTokensDetails", "promptTokenDetails", "cacheTokensDetails"], SHARES)
+    | {"trafficType": st.sampled_from(["ON_DEMAND", 1, 2, 7]), "serviceTier": st.sampled_from(["flex", None])},
+)
+
+
+@given(METADATA)
+def test_plain_metadata_of_googles_reads_as_the_general_way_reads_it(raw: dict[str, Any]) -> None:
+    plain, kept = gemini_usage.read_metadata(raw)
+    assert kept is raw
+    assert plain.usage() == gemini_usage.read_any(raw).usage()
+    assert plain.tier == gemini_usage.read_any(raw).tier
+    assert (usage_object(raw) or {}) == raw

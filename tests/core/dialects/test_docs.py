@@ -19,7 +19,7 @@ from metering.core.dialects.windows import (
 from metering.core.usage import UsageSource
 
 DOCS = (Path(__file__).parents[3] / "docs" / "dialects.md").read_text()
-READERS_SOURCES = (UsageSource.REPORTED, UsageSource.PARTIAL, UsageSource.UNKNOWN, UsageSource.NONE)
+READERS_SOURCES = (UsageSource.REPORTED, UsageSource.HEADER, UsageSource.PARTIAL, UsageSource.UNKNOWN, UsageSource.NONE)
 
 
 def test_the_table_of_dialects_is_the_codes_own() -> None:
