@@ -13,7 +13,7 @@ from metering.core.dialects.request import read_request
 from metering.core.dialects.routes import ask_query, classify
 from metering.core.dialects.sessions import Session
 from metering.core.dialects.table import DIALECTS
-from metering.core.dialects.windows import Allowance, Kept, Windows
+from metering.core.dialects.windows import Allowance, Held, Kept, Windows
 
 __all__ = [
     "DIALECTS",
@@ -22,6 +22,7 @@ __all__ = [
     "SESSIONS",
     "Allowance",
     "Dialect",
+    "Held",
     "Kept",
     "Operation",
     "Reader",

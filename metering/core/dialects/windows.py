@@ -53,6 +53,22 @@ class Allowance:
         self.left -= amount_bytes
         return True
 
+    def hold(self, kept: Kept) -> "Held | None":
+        """`kept` as long as somebody holds it; None if there is not so much left."""
+        return Held(kept, self) if self.take(len(kept.head) + len(kept.tail)) else None
+
+
+class Held:
+    """What is kept of a body at the cost of an allowance, which gets it back when nobody holds this any more."""
+
+    __slots__ = ("_allowance", "kept")
+
+    def __init__(self, kept: Kept, allowance: Allowance) -> None:
+        self.kept, self._allowance = kept, allowance
+
+    def __del__(self) -> None:
+        self._allowance.left += len(self.kept.head) + len(self.kept.tail)
+
 
 class Windows:
     """Keeps the head and the tail of what it is fed; of a stream a longer head, as far as `allowance` grants it.

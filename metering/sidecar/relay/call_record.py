@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from metering.core.dialects import (
     NO_HEADERS,
     Allowance,
+    Held,
     Kept,
     Reader,
     Reading,
@@ -63,7 +64,7 @@ class CallRecord:
     session: Session | None = None  # what goes through a tunnel, if its dialect is known
     parts: Sequence[UsageEvent] = ()  # the rows of what other models took, once it has ended
     _part_ids: Sequence[UUID] = ()
-    _asked: Kept | None = None  # the request, if the call may have to be counted by its texts
+    _asked: Held | None = None  # the request, if the call may have to be counted by its texts
 
     def __init__(self, admitted: Admitted) -> None:
         self.route = admitted.route
@@ -99,14 +100,8 @@ class CallRecord:
         """Let go of the kept bytes, unless they may have to be counted."""
         if self.route.allowance is not None and (allowance := self._allowance) is not None:
             kept = Kept(self._prefix, b"", 0) if self._windows is None else self._windows.whole()
-            if allowance.take(len(kept.head) + len(kept.tail)):
-                self._asked = kept
+            self._asked = allowance.hold(kept)
         self._prefix, self._windows = b"", None
-
-    def __del__(self) -> None:
-        asked = self._asked
-        if asked is not None and (allowance := self.route.allowance) is not None:
-            allowance.left += len(asked.head) + len(asked.tail)
 
     def open_response(self, head: ResponseHead) -> None:
         """An answer begins."""
@@ -203,8 +198,10 @@ class CallRecord:
         model = facts.model or self.operation.model
         if self.session is not None:
             model = self.session.asked_model or model
-        # What was known at the opening is copied, not gathered again: that saves 1.2 of 3.2 µs.
-        return replace(
+        first = ended_at if self.first == self.ended else self._at(self.first) if self.first else None
+        # What was known at the opening is copied, not gathered again: that saves 1.2 of 3.2 µs. And what few answers
+        # tell is set apart: from the 15th name on `replace` takes 0.7 µs more.
+        event = replace(
             self._opened or self.open_event(),
             outcome=outcome,
             usage_source=reading.usage_source,
@@ -214,16 +211,18 @@ class CallRecord:
             response_model=reading.response_model,
             response_id=reading.response_id,
             service_tier=reading.service_tier,
-            variant=reading.variant,
-            estimator=reading.estimator,
-            reported_cost=reading.reported_cost,
-            once=reading.once,
             streamed=self._is_stream,
             status=self.status,
-            first_token_at=ended_at if self.first == self.ended else self._at(self.first) if self.first else None,
+            first_token_at=first,
             ended_at=ended_at,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
+        )
+        cost = reading.reported_cost
+        if cost is None and not reading.once and reading.variant is None and reading.estimator is None:
+            return event
+        return replace(
+            event, variant=reading.variant, estimator=reading.estimator, reported_cost=cost, once=reading.once
         )
 
     def job(self, event: UsageEvent) -> Job | None:
@@ -234,7 +233,7 @@ class CallRecord:
         answer = Kept(self._whole, b"", 0) if self._reader is None else self._reader.kept()
         if answer is None:
             return None
-        asked = self._asked or Kept(b"", b"", 0)
+        asked = Kept(b"", b"", 0) if self._asked is None else self._asked.kept
         return Job(
             dialect=event.dialect,
             model=event.model or "",

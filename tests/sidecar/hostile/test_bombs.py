@@ -48,7 +48,13 @@ def test_bombs_cost_little_and_arrive_whole(tmp_path: Path) -> None:
     async def test() -> None:
         upstream = Upstream(script)
         await upstream.start()
-        with running(tmp_path, upstream.port) as (sidecar, port, _):
+        try:
+            await drop(upstream.port)
+        finally:
+            await upstream.stop()
+
+    async def drop(upstream_port: int) -> None:
+        with running(tmp_path, upstream_port) as (sidecar, port, _):
             (worker,) = sidecar.workers()
             await fetch(port, len(bombs) - 1)
             begin_peak(worker)
@@ -60,7 +66,6 @@ def test_bombs_cost_little_and_arrive_whole(tmp_path: Path) -> None:
                 assert gained < GAINED_MB_MAX, f"{bomb.name} ({bomb.ratio:.0f}:1): {gained:.1f} MB"
             check_rows(bombs, read_records(tmp_path / "state" / "spool" / "worker-0"))
             await until(lambda: memory(worker, "VmRSS") - before < GAINED_MB_MAX)
-        await upstream.stop()
 
     run(test(), seconds=60)
 
