@@ -104,9 +104,15 @@ class CallRecord:
         self._prefix, self._windows = b"", None
 
     def __del__(self) -> None:
-        asked = self._asked
-        if asked is not None and (allowance := self.route.allowance) is not None:
+        if self._asked is not None:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold no text any more."""
+        asked, allowance = self._asked, self.route.allowance
+        if asked is not None and allowance is not None:
             allowance.left += len(asked.head) + len(asked.tail)
+        self._asked, self._reader, self._whole = None, None, b""
 
     def open_response(self, head: ResponseHead) -> None:
         """An answer begins."""
@@ -227,7 +233,7 @@ class CallRecord:
         )
 
     def job(self, event: UsageEvent) -> Job | None:
-        """What an estimator needs to count the call by its texts, if it is to and something was kept."""
+        """What an estimator needs to count the call by its texts, if it is to; what was kept of them is let go."""
         head = self._head
         if head is None or head.status >= 300 or self._allowance is None or not _lacks_a_side(event):
             return None
@@ -235,12 +241,14 @@ class CallRecord:
         if answer is None:
             return None
         asked = self._asked or Kept(b"", b"", 0)
+        encoding = "" if self._reader else head.content_encoding
+        self._let_go()
         return Job(
             dialect=event.dialect,
             model=event.model or "",
             route=self.route.name,
             request=Text(asked.head, asked.tail, asked.dropped),
-            answer=Text(answer.head, answer.tail, answer.dropped, "" if self._reader else head.content_encoding),
+            answer=Text(answer.head, answer.tail, answer.dropped, encoding),
             content_type=head.content_type,
             usage=event.usage,
         )
