@@ -63,7 +63,7 @@ class CallRecord:
     session: Session | None = None  # what goes through a tunnel, if its dialect is known
     parts: Sequence[UsageEvent] = ()  # the rows of what other models took, once it has ended
     _part_ids: Sequence[UUID] = ()
-    _asked: Kept | None = None  # the request, if the call may have to be counted by its texts
+    _held = 0  # bytes of the request that stay, as the call may have to be counted by its texts
 
     def __init__(self, admitted: Admitted) -> None:
         self.route = admitted.route
@@ -98,21 +98,24 @@ class CallRecord:
     def forget_request(self) -> None:
         """Let go of the kept bytes, unless they may have to be counted."""
         if self.route.allowance is not None and (allowance := self._allowance) is not None:
-            kept = Kept(self._prefix, b"", 0) if self._windows is None else self._windows.whole()
-            if allowance.take(len(kept.head) + len(kept.tail)):
-                self._asked = kept
+            held = len(self._prefix)
+            if self._windows is not None:
+                kept = self._windows.whole()
+                held = len(kept.head) + len(kept.tail)
+            if not self._held and allowance.take(held):
+                self._held = held
+                return
         self._prefix, self._windows = b"", None
 
     def __del__(self) -> None:
-        if self._asked is not None:
+        if self._held:
             self._let_go()
 
     def _let_go(self) -> None:
         """Hold no text any more."""
-        asked, allowance = self._asked, self.route.allowance
-        if asked is not None and allowance is not None:
-            allowance.left += len(asked.head) + len(asked.tail)
-        self._asked, self._reader, self._whole = None, None, b""
+        if self.route.allowance is not None:
+            self.route.allowance.left += self._held
+        self._held, self._prefix, self._windows, self._reader, self._whole = 0, b"", None, None, b""
 
     def open_response(self, head: ResponseHead) -> None:
         """An answer begins."""
@@ -240,7 +243,9 @@ class CallRecord:
         answer = Kept(self._whole, b"", 0) if self._reader is None else self._reader.kept()
         if answer is None:
             return None
-        asked = self._asked or Kept(b"", b"", 0)
+        asked = Kept(self._prefix if self._held else b"", b"", 0)
+        if self._windows is not None:
+            asked = self._windows.whole()
         encoding = "" if self._reader else head.content_encoding
         self._let_go()
         return Job(
