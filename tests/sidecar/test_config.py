@@ -6,6 +6,7 @@ import pytest
 
 from metering.errors import ConfigError
 from metering.sidecar.config import Address, Limits, load_config, parse_config
+from metering.sidecar.estimate.settings import EstimateConfig
 from metering.sidecar.keys import hash_secret, mint_secret, well_formed
 
 STATE = Path("/state")
@@ -128,7 +129,8 @@ def test_the_example_is_right_and_says_the_defaults() -> None:
     commented = example.read_text()
     for name in (*Limits.__struct_fields__, "listen", "admin", "workers", "drain_seconds", "durability", "on_full",
                  "on_client_abort", "ask_usage", "sign", "sign_service", "sign_region", "sign_profile",
-                 "ca_file", "trusted_headers", "labels", "region", "host"):  # fmt: skip
+                 "ca_file", "trusted_headers", "labels", "region", "host", "estimate", "tokenize",
+                 *(set(EstimateConfig.__struct_fields__) - {"tokenizers"})):  # fmt: skip
         assert f"{name} =" in commented
 
 

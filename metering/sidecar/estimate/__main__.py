@@ -22,6 +22,7 @@ from metering.sidecar.estimate.tokenizers import Tokenizers
 from metering.sidecar.logline import log
 
 PARENT_SECONDS = 0.5
+NICE = 10  # counts may wait for calls
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"metering estimator: {error}", file=sys.stderr)  # noqa: T201 - said once, to whoever started it
         return error.exit_code
     config.spool.dir.mkdir(parents=True, exist_ok=True)
+    os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     asyncio.run(run(config, options.parent))
     return 0

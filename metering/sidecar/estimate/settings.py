@@ -14,9 +14,9 @@ class EstimateConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What is counted by ourselves where nobody reported it, and the bounds on it. Per worker."""
 
     enabled: bool = True
-    kept_bytes: int = 4 * MIB  # of the texts of all calls in flight, beside what their readers keep
+    kept_bytes: int = MIB  # of the texts of all calls in flight, beside what their readers keep
     waiting_calls: int = 256  # ended, and not counted yet
-    waiting_bytes: int = 16 * MIB
+    waiting_bytes: int = 8 * MIB
     wait_seconds: float = 10  # then their usage is unknown
     tokenizers: dict[str, Path] = {}  # pattern of a model's name → its tokenizer.json
 

@@ -226,7 +226,7 @@ class CallRecord:
         )
 
     def job(self, event: UsageEvent) -> Job | None:
-        """What an estimator needs to count the call by its texts, if it is to and something was kept."""
+        """What an estimator needs to count the call by its texts, if it is to; what was kept of them is let go."""
         head = self._head
         if head is None or head.status >= 300 or self._allowance is None or not _lacks_a_side(event):
             return None
@@ -234,12 +234,14 @@ class CallRecord:
         if answer is None:
             return None
         asked = Kept(b"", b"", 0) if self._asked is None else self._asked.kept
+        encoding = "" if self._reader else head.content_encoding
+        self._asked, self._reader, self._whole = None, None, b""  # the job has all that was kept of its texts
         return Job(
             dialect=event.dialect,
             model=event.model or "",
             route=self.route.name,
             request=Text(asked.head, asked.tail, asked.dropped),
-            answer=Text(answer.head, answer.tail, answer.dropped, "" if self._reader else head.content_encoding),
+            answer=Text(answer.head, answer.tail, answer.dropped, encoding),
             content_type=head.content_type,
             usage=event.usage,
         )
