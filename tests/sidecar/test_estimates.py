@@ -119,7 +119,7 @@ def test_calls_that_tell_their_usage_ask_nobody(tmp_path: Path, answer: bytes) -
 
 
 @pytest.mark.parametrize("route", ['estimate = "off"', ""])
-@pytest.mark.parametrize("path", ["/openai/v1/chat/completions", "/openai/v1/moderations"])
+@pytest.mark.parametrize("path", ["/openai/v1/chat/completions", "/openai/v1/my-own-model"])
 def test_who_is_not_counted(tmp_path: Path, path: str, route: str) -> None:
     async def test() -> None:
         async with estimating(tmp_path, route=route) as (rig, listener):

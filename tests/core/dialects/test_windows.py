@@ -9,8 +9,10 @@ from metering.core.dialects.windows import (
     HEAD_BYTES,
     KEPT_BYTES_MAX,
     STREAM_END_BYTES,
+    STREAM_GRANTED_BYTES_MAX,
     STREAM_KEPT_BYTES_MAX,
     TAIL_BYTES,
+    Allowance,
     Windows,
 )
 from metering.core.usage import UsageSource
@@ -221,3 +223,44 @@ def test_the_first_frames_are_kept_whole_in_a_long_stream() -> None:
     for _ in range(1_000):
         windows.feed(FRAME)
     assert windows.kept().head.startswith(first)
+
+
+# ── a stream that may have to be counted by its text ──────────────────────────────────────────────────
+
+FRAME = b'data: {"choices":[{"delta":{"content":"words and words and words"}}]}\n\n'
+
+
+def _fed(allowance: Allowance | None, frames: int) -> Windows:
+    windows = Windows(allowance)
+    for _ in range(frames):
+        windows.feed(FRAME)
+    return windows
+
+
+@pytest.mark.parametrize("frames", [1, 200, 1000, 3000, 20_000])
+@pytest.mark.parametrize("granted", [0, 40_000, 10**6])
+def test_what_readers_get_does_not_depend_on_what_is_kept_beside(frames: int, granted: int) -> None:
+    plain, allowed = _fed(None, frames).kept(), _fed(Allowance(granted), frames).kept()
+    if not plain.dropped and allowed.dropped:  # readers of long streams get less than was kept
+        assert allowed.head == plain.head[: len(allowed.head)]
+        assert plain.head.endswith(allowed.tail)
+    else:
+        assert allowed.head == plain.head
+        # The tail is cut back now and then: its length depends on when.
+        assert allowed.tail.endswith(plain.tail) or plain.tail.endswith(allowed.tail)
+    assert len(allowed.head) + len(allowed.tail) + allowed.dropped == frames * len(FRAME)
+
+
+def test_a_stream_is_whole_as_far_as_an_allowance_goes() -> None:
+    allowance = Allowance(100_000)
+    windows = _fed(allowance, 90_000 // len(FRAME))
+    assert windows.whole().dropped == 0
+    assert allowance.left < 20_000
+    second = _fed(allowance, 90_000 // len(FRAME))  # there is nothing left for this one
+    assert second.whole().dropped > 50_000
+    del windows
+    assert allowance.left == 100_000
+    assert _fed(Allowance(10**6), 3 * STREAM_GRANTED_BYTES_MAX // len(FRAME)).whole().dropped > STREAM_GRANTED_BYTES_MAX
+    assert len(second.whole().head) + len(second.whole().tail) + second.whole().dropped == 90_000 // len(FRAME) * len(
+        FRAME
+    )
