@@ -33,7 +33,9 @@ class Companion:
     def want(self, *, wanted: bool) -> None:
         """The configuration changed: start it, or end it, or have it begin anew."""
         if self._running is not None and not self._running.done():
-            if not wanted:
+            if wanted:
+                self._stopping.clear()
+            else:
                 self._stopping.set()
             self._begins_anew = wanted
             if self._child is not None:
