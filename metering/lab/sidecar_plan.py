@@ -43,6 +43,8 @@ class SidecarPlan(msgspec.Struct, frozen=True, kw_only=True):
             f"dir = {_quoted(str(self.spool_dir))}",
             f"durability = {_quoted(self.durability)}",
             f"segment_bytes = {self.segment_bytes}",
+            "[estimate]",
+            'enabled = "off"',  # books are compared with what the emulated models told, and nothing else
         ]
         for path, provider in ROUTES.items():
             lines += [

@@ -235,7 +235,7 @@ class CallRecord:
             return None
         asked = Kept(b"", b"", 0) if self._asked is None else self._asked.kept
         encoding = "" if self._reader else head.content_encoding
-        self._asked, self._reader, self._whole = None, None, b""  # no text is held any more
+        self._asked, self._reader, self._whole = None, None, b""  # the job has all that was kept of its texts
         return Job(
             dialect=event.dialect,
             model=event.model or "",
