@@ -57,7 +57,8 @@ class Workshop:
     def event_sums(self, name: str) -> Sums:
         """Calls and inclusive tokens in `usage_event` by `team` or `model`."""
         column = "coalesce(response_model, request_model)" if name == "model" else name
-        sums = "count(*), coalesce(sum(input_tokens), 0)::bigint, coalesce(sum(output_tokens), 0)::bigint"
+        sums = "count(*) FILTER (WHERE part_of IS NULL)"
+        sums += ", coalesce(sum(input_tokens), 0)::bigint, coalesce(sum(output_tokens), 0)::bigint"
         return _sums(self.rows(f"SELECT {column}, {sums} FROM usage_event GROUP BY 1"))
 
     def slot_sums(self, name: str) -> Sums:

@@ -68,10 +68,12 @@ def _amount(meter: Meter, quantity: int | None) -> Text:
 
 
 def _estimated(of: Line | Total) -> Text:
-    """The share of the tokens; where there are none, how many calls."""
+    """The share of the tokens; where there are none, how many calls; or of a part of a call, that it is."""
     if of.estimated_tokens and of.estimated_share is not None:
         return Text(f"{of.estimated_share:.2%}")
-    return Text(f"{of.estimated_calls:,} call{'s' * (of.estimated_calls != 1)}" if of.estimated_calls else "")
+    if of.estimated_calls:
+        return Text(f"{of.estimated_calls:,} call{'s' * (of.estimated_calls != 1)}")
+    return Text("yes" if of.estimated else "")
 
 
 def _notes(statement: Statement) -> Iterator[str]:

@@ -15,7 +15,7 @@ Values = dict[str, object]
 LINE_COLUMNS = (
     *("period", "by", "line_id", "name", "status", "unallocated", "currency", "calls", "unknown_calls", "tokens"),
     *(f"{meter}_quantity" for meter in Meter),
-    *("estimated_calls", "estimated_tokens", "estimated_share", "cost", "cost_exact", "list_cost"),
+    *("estimated", "estimated_calls", "estimated_tokens", "estimated_share", "cost", "cost_exact", "list_cost"),
 )
 
 
@@ -51,6 +51,7 @@ def line_values(line: Line) -> Values:
         "unknown_calls": line.unknown_calls,
         "tokens": line.tokens,
         "quantities": {meter.value: quantity for meter, quantity in line.quantities.items()},
+        "estimated": line.estimated,
         "estimated_calls": line.estimated_calls,
         "estimated_tokens": line.estimated_tokens,
         "estimated_share": money_text(line.estimated_share),
@@ -165,6 +166,7 @@ def _total_values(statement: Statement) -> Values:
         "quantities": {meter.value: quantity for meter, quantity in total.quantities.items()},
         "unpriced_tokens": total.unpriced_tokens,
         "unallocated_tokens": total.unallocated_tokens,
+        "estimated": total.estimated,
         "estimated_calls": total.estimated_calls,
         "estimated_tokens": total.estimated_tokens,
         "estimated_share": money_text(total.estimated_share),

@@ -128,7 +128,7 @@ def rate(
 
 
 def event_cost(quantities: Mapping[Meter, int], charges: Iterable[Charge]) -> Decimal | None:
-    """What one call's `quantities` cost at the prices of the `charges` it is counted in; `None` if none has a price."""
+    """What an event's `quantities` cost at the prices of the `charges` it is counted in; `None` if none has a price."""
     costs = [
         cost(quantities[charge.meter], charge.price.unit_price, charge.price.unit_quantity)
         for charge in charges

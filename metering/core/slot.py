@@ -35,7 +35,7 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CountedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the events behind a counted quantity; its dimension is known."""
+    """One of the events behind a counted quantity: a call, or a part of one. Its dimension is known."""
 
     event_id: UUID
     started_at: datetime
@@ -61,7 +61,7 @@ class SlotTotal(msgspec.Struct, frozen=True, kw_only=True):
 
     dimension: Dimension
     segment_start_at: datetime  # aware UTC; the segment ends at the next boundary, or with the period
-    calls: int
+    calls: int  # 0 where only parts of calls are in it
     quantities: dict[Meter, int]  # zero quantities are left out
 
 

@@ -36,7 +36,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `quantities` by meter; `cost` is rounded, `cost_exact` is what was rounded; `None` = unpriced.
 
     `estimated_calls` are those whose count is an estimate or was cut short, `estimated_tokens` their tokens, and
-    `estimated_share` is their share of the line's tokens. `unknown_calls` consumed something nobody counted.
+    `estimated_share` is their share of the line's tokens; `estimated` says so of anything on the line, also of a part
+    of a call on another line. `unknown_calls` consumed something nobody counted.
     """
 
     line_id: str
@@ -47,6 +48,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     unknown_calls: int
     quantities: dict[Meter, int]
+    estimated: bool
     estimated_calls: int
     estimated_tokens: int
     estimated_share: Decimal | None
@@ -86,6 +88,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     unpriced_tokens: int
     unallocated_tokens: int
+    estimated: bool
     estimated_calls: int
     estimated_tokens: int
     estimated_share: Decimal | None
@@ -120,6 +123,7 @@ class _Gathered:
         self.calls = 0
         self.unknown_calls = 0
         self.quantities: dict[Meter, int] = defaultdict(int)
+        self.estimated = False
         self.estimated_calls = 0
         self.estimated_tokens = 0
         self.costs: list[Decimal] = []
@@ -167,15 +171,17 @@ def digest(statement: Statement) -> str:
 
 
 def _put(line: _Gathered, placed: Placed) -> None:
+    is_estimate = placed.total.dimension.usage_source in INEXACT_SOURCES
+    line.estimated |= is_estimate
     if placed.counts_calls:
         line.calls += placed.total.calls
         if placed.total.dimension.usage_source == UsageSource.UNKNOWN.value:
             line.unknown_calls += placed.total.calls
-        if placed.total.dimension.usage_source in INEXACT_SOURCES:
+        if is_estimate:
             line.estimated_calls += placed.total.calls
     for charge in placed.charges:
         line.quantities[charge.meter] += charge.consumed_quantity
-        if charge.meter in TOKEN_METERS and charge.dimension.usage_source in INEXACT_SOURCES:
+        if charge.meter in TOKEN_METERS and is_estimate:
             line.estimated_tokens += charge.consumed_quantity
         if charge.billed_cost is not None:
             line.costs.append(charge.billed_cost)
@@ -225,6 +231,7 @@ def _line(name: str, key: LineKey, gathered: _Gathered, rounded: tuple[Decimal |
         calls=gathered.calls,
         unknown_calls=gathered.unknown_calls,
         quantities=quantities,
+        estimated=gathered.estimated,
         estimated_calls=gathered.estimated_calls,
         estimated_tokens=gathered.estimated_tokens,
         estimated_share=round_share(gathered.estimated_tokens, _tokens(quantities)),
@@ -249,6 +256,7 @@ def _total(lines: Sequence[Line]) -> Total:
         tokens=tokens,
         unpriced_tokens=sum(_tokens(line.unpriced_quantities) for line in lines),
         unallocated_tokens=sum(line.tokens for line in lines if line.unallocated),
+        estimated=any(line.estimated for line in lines),
         estimated_calls=sum(line.estimated_calls for line in lines),
         estimated_tokens=estimated,
         estimated_share=round_share(estimated, tokens),

@@ -98,7 +98,7 @@ class Meter(StrEnum):
     AUDIO_OUTPUT_MS = "audio_output_ms"
     VIDEO_OUTPUT_MS = "video_output_ms"
     COMPUTE_MS = "compute_ms"
-    REQUEST = "request"  # one for every call that reached a model
+    REQUEST = "request"  # one for every call that reached a model; none for a part of a call
 
 
 INPUT_METERS = (

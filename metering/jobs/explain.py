@@ -33,7 +33,7 @@ class ExplainedCharge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExplainedEvent(msgspec.Struct, frozen=True):
-    """A call, and what it cost of the line's cost, exactly; `None` = nothing of it has a price."""
+    """A call, or a part of one, and what it cost of the line's cost, exactly; `None` = nothing of it has a price."""
 
     event: CountedEvent
     cost: Decimal | None
@@ -41,9 +41,9 @@ class ExplainedEvent(msgspec.Struct, frozen=True):
 
 
 class ExplainedGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that are alike in every fact a price or an owner depends on, between two instants.
+    """Calls, and parts of calls, that are alike in every fact a price or an owner depends on, between two instants.
 
-    `calls` = how many of them are counted on this line (none, if they stand on the line of the group's other charges);
+    `calls` = how many calls are counted on this line (none, if they stand on the line of the group's other charges);
     `events` are the newest of the group's events, all of them if `all_events`; none were read of the smallest groups.
     """
 
@@ -126,7 +126,9 @@ class _Reader:
         start_at = max(placed.total.segment_start_at, self.rated.period.start_at)
         span = Period(self.rated.period.name, start_at, self.ends[start_at])
         dimension = placed.total.dimension
-        events = events_of(self.connection, dimension.dimension_id, span, events_max) if events_max else []
+        # One more than is shown: whether there is.
+        events = events_of(self.connection, dimension.dimension_id, span, events_max + 1) if events_max else []
+        calls = sum(event.part_of is None for event in events)
         return ExplainedGroup(
             dimension=dimension,
             start_at=start_at,
@@ -135,9 +137,9 @@ class _Reader:
             charges=tuple(self._charge(charge) for charge in self._charges(placed)),
             events=tuple(
                 ExplainedEvent(event, event_cost(event.quantities, placed.charges), placed.key.currency or None)
-                for event in events
+                for event in events[:events_max]
             ),
-            all_events=len(events) == placed.total.calls,
+            all_events=0 < len(events) <= events_max and calls == placed.total.calls,
         )
 
     def _charge(self, charge: Charge) -> ExplainedCharge:

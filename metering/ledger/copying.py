@@ -37,7 +37,8 @@ _DIMENSIONS = ", ".join(
 )
 # The id's range finds a batch of recent events by the primary key, the batch's by BRIN, the time's the partitions.
 COPY_OUT = (
-    f"SELECT (extract(epoch FROM started_at) * 1000)::bigint, {_DIMENSIONS}, {', '.join(QUANTITY_FIELDS)}"  # noqa: S608 - ours
+    f"SELECT (extract(epoch FROM started_at) * 1000)::bigint, {_DIMENSIONS}, (part_of IS NULL)::int,"  # noqa: S608 - ours
+    f" {', '.join(QUANTITY_FIELDS)}"
     " FROM usage_event WHERE batch_id = ANY(%(batch_ids)s)"
     " AND started_at BETWEEN %(started_at_min)s AND %(started_at_max)s"
     " AND event_id >= %(event_id_min)s AND event_id < %(event_id_end)s"

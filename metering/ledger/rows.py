@@ -195,7 +195,7 @@ def _quantities(event: UsageEvent) -> str:
     if event.usage:
         for meter, quantity in disjoint_meters(event.usage).items():
             cells[_PLACE[meter]] = str(quantity)
-    if event.usage_source is not UsageSource.NONE:
+    if event.part_of is None and event.usage_source is not UsageSource.NONE:
         cells[_REQUEST] = "1"
     return "\t".join(cells)
 

@@ -105,7 +105,8 @@ ALTER TABLE usage_event
             + coalesce(audio_output_quantity, 0) + coalesce(image_output_quantity, 0)
             + coalesce(unbilled_output_quantity, 0) = coalesce(output_tokens, 0)
     ),
-    ADD CONSTRAINT ck_usage_event_reported_cost_bounded CHECK (reported_cost BETWEEN 0 AND 1000000000000)
+    ADD CONSTRAINT ck_usage_event_reported_cost_bounded CHECK (reported_cost BETWEEN 0 AND 1000000000000),
+    ADD CONSTRAINT ck_usage_event_part_is_no_request CHECK (part_of IS NULL OR request_quantity IS NULL)
 """
 
 RESPONSE = """
@@ -149,6 +150,8 @@ SLOT_QUANTITIES = (
 SLOT = f"""
 ALTER TABLE usage_slot
     {", ".join(f"ADD COLUMN {name} bigint DEFAULT 0 NOT NULL" for name in SLOT_QUANTITIES)},
+    DROP CONSTRAINT ck_usage_slot_calls_positive,
+    ADD CONSTRAINT ck_usage_slot_calls_not_negative CHECK (calls >= 0),
     DROP CONSTRAINT ck_usage_slot_quantities_not_negative,
     ADD CONSTRAINT ck_usage_slot_quantities_not_negative CHECK (
         least(

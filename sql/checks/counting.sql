@@ -1,12 +1,14 @@
 -- Counting: by quarter-hour and dimension, the slots hold exactly the events of the batches marked as counted.
--- Events count as plus, slots as minus; what does not come to zero was lost, doubled or made up.
+-- Events count as plus, slots as minus; what does not come to zero was lost, doubled or made up; so was
+-- what only one side has. Parts are no calls.
 WITH entry AS (
     SELECT
         date_bin('00:15:00', e.started_at, '1970-01-01 00:00:00+00') AS slot_at,
         e.team, e.project, e.environment, e.principal, e.credential_id, e.provider_name, e.deployment, e.region,
         e.operation_name, coalesce(nullif(e.response_model, ''), e.request_model) AS model, e.service_tier,
         e.variant, e.context_band, e.usage_source, e.outcome,
-        1 AS calls,
+        true AS is_event,
+        (e.part_of IS NULL)::int AS calls,
         coalesce(e.input_quantity, 0) AS input_quantity,
         coalesce(e.cache_read_input_quantity, 0) AS cache_read_input_quantity,
         coalesce(e.cache_write_input_quantity, 0) AS cache_write_input_quantity,
@@ -44,6 +46,7 @@ WITH entry AS (
         d.team, d.project, d.environment, d.principal, d.credential_id, d.provider_name, d.deployment, d.region,
         d.operation_name, d.model, d.service_tier,
         d.variant, d.context_band, d.usage_source, d.outcome,
+        false,
         -s.calls,
         -s.input_quantity, -s.cache_read_input_quantity, -s.cache_write_input_quantity,
         -s.cache_write_1h_input_quantity, -s.audio_input_quantity, -s.cache_read_audio_input_quantity,
@@ -72,7 +75,8 @@ GROUP BY
     slot_at, team, project, environment, principal, credential_id, provider_name, deployment, region, operation_name,
     model, service_tier, variant, context_band, usage_source, outcome
 HAVING
-    sum(calls) <> 0
+    bool_and(is_event) OR NOT bool_or(is_event)
+    OR sum(calls) <> 0
     OR sum(input_quantity) <> 0 OR sum(cache_read_input_quantity) <> 0 OR sum(cache_write_input_quantity) <> 0
     OR sum(cache_write_1h_input_quantity) <> 0 OR sum(audio_input_quantity) <> 0
     OR sum(cache_read_audio_input_quantity) <> 0 OR sum(image_input_quantity) <> 0 OR sum(video_input_quantity) <> 0

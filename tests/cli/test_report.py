@@ -212,7 +212,7 @@ def test_what_is_not_a_token_is_shown_in_its_own_units(
         ("explain", *asked, "--line", "gpt-image-1", "--by", "model", "--output", "json"),
         ("report", *asked, "--by", "model", "--output", "csv"),
     )
-    assert all(text in table.out for text in ("images", "audio input time", "3.7 s", "0.16 USD"))
+    assert all(text in table.out for text in ("images", "audio input time", "3.7 s", "0.16 USD", " yes "))
     assert "not in the cost: 1 tool request, 12 pages without a price\n" in table.out
     assert "no price for 12 pages of openai/ocr" in table.err
     assert "unbilled_input of" not in table.err
@@ -220,12 +220,16 @@ def test_what_is_not_a_token_is_shown_in_its_own_units(
     assert "0.08 USD per 1 Image" in told.out
     assert "UTC: 2 images, 1 request; the provider says 0.175 USD" in told.out
     assert "0.36 USD per 1 Hour" in told.out
-    assert f"3.7 s of audio input, 1 request; estimated by frames 1; part of {drawn.event_id}" in told.out
+    assert f"3.7 s of audio input; estimated by frames 1; part of {drawn.event_id}" in told.out
     assert "the provider does not bill these" in told.out
     (event,) = json.loads(values.out)[0]["groups"][0]["events"]
     assert (event["cost"], event["currency"], event["reported_cost"]) == ("0.16", "USD", "0.175")
-    estimated = {row["name"]: row["estimated_calls"] for row in from_csv(by_model)}
-    assert (estimated["whisper-1"], estimated["gpt-image-1"], estimated["total"]) == ("1", "0", "1")
+    estimated = {row["name"]: (row["calls"], row["estimated"], row["estimated_calls"]) for row in from_csv(by_model)}
+    assert [estimated[name] for name in ("whisper-1", "gpt-image-1", "total")] == [
+        ("0", "yes", "0"),
+        ("1", "no", "0"),
+        ("3", "yes", "0"),
+    ]
 
 
 def assert_explained(explanations: Any) -> None:

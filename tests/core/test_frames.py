@@ -12,8 +12,9 @@ NOON = datetime(2026, 10, 5, 12, tzinfo=UTC)
 
 
 def frame(*events: dict[str, Any]) -> pl.DataFrame:
-    """Events; what a test does not name is null."""
-    return pl.DataFrame([dict.fromkeys(EVENT_SCHEMA) | event for event in events], schema=EVENT_SCHEMA, orient="row")
+    """Calls; what a test does not name is null."""
+    call = dict.fromkeys(EVENT_SCHEMA) | {"calls": 1}
+    return pl.DataFrame([call | event for event in events], schema=EVENT_SCHEMA, orient="row")
 
 
 def test_quarter_hours_begin_with_their_first_instant() -> None:
@@ -22,6 +23,15 @@ def test_quarter_hours_begin_with_their_first_instant() -> None:
     counted = count(frame(*({"started_at": instant} for instant in begun))).sort("slot_at")
     assert counted["slot_at"].to_list() == [NOON - timedelta(minutes=15), NOON, NOON + timedelta(minutes=15)]
     assert counted["calls"].to_list() == [1, 2, 1]
+
+
+def test_a_part_of_a_call_adds_what_it_took_and_no_call() -> None:
+    part = {"started_at": NOON, "calls": 0, "input_quantity": 5}
+    counted = count(frame({"started_at": NOON, "input_quantity": 7}, part, part | {"model": "advisor"}))
+    assert counted.sort("model").select("model", "calls", "input_quantity").rows() == [
+        (None, 1, 12),
+        ("advisor", 0, 5),
+    ]
 
 
 def test_nobody_is_nobody_and_not_the_empty_name() -> None:

@@ -40,24 +40,35 @@ PRICES = [
     price("1", provider_name="openai", model="gpt-5", daily_from=time(22), daily_to=time(2)),
     price("0.5", Meter.CACHE_READ_INPUT, provider_name="openai", model="gpt-5"),
     price("10", Meter.OUTPUT, provider_name="openai", model="gpt-5"),
+    price("7", provider_name="openai", model="gpt-5-advisor"),
+    price("10", Meter.OUTPUT, provider_name="openai", model="gpt-5-advisor"),
+    price("9", Meter.REQUEST, provider_name="openai", model="gpt-5-advisor", unit_quantity=1),
 ]
 
 
 def world() -> list[UsageEvent]:
-    """Two teams, calls spread over a day, an unpriced model, an unowned call, unknown and estimated usage."""
+    """Two teams, calls spread over a day, an unpriced model, an unowned call, unknown and estimated usage, parts."""
     usage = Usage(input_tokens=1_000, output_tokens=100, cache_read_input_tokens=400, reasoning_output_tokens=30)
     spread = [
         an_event(n, NOON + timedelta(minutes=33 * n), usage=usage, attribution=RED if n % 3 else BLUE)
         for n in range(30)
     ]
+    parts = [
+        an_event(80 + n, usage=usage, attribution=RED, part_of=spread[1].event_id, response_model=model)
+        for n, model in enumerate([None, "gpt-5-advisor", "gpt-5-advisor"])
+    ]
     return [
         *spread,
+        *parts,
         an_event(90, request_model="mystery", attribution=RED),
         an_event(91, usage=usage),
         an_event(92, usage=None, usage_source=UsageSource.UNKNOWN, outcome=Outcome.INTERRUPTED, attribution=BLUE),
         an_event(93, usage=usage, usage_source=UsageSource.ESTIMATED, attribution=BLUE),
         an_event(94, usage=None, usage_source=UsageSource.NONE, request_model=None, attribution=RED),
     ]
+
+
+CALLS = sum(event.part_of is None for event in world())
 
 
 @pytest.fixture
@@ -94,7 +105,7 @@ def test_the_statement_is_what_its_events_cost_one_by_one(ledger: Engine) -> Non
     statement = compose_statement(ledger, OCTOBER, By.TEAM)
     priced = {line.name: line.cost_exact for line in statement.lines if line.status is LineStatus.USAGE}
     assert priced == naive_costs(world())
-    assert statement.total.calls == len(world())
+    assert statement.total.calls == CALLS
     assert statement.total.unknown_calls == 1
     assert [(line.name, line.calls) for line in statement.lines] == [
         ("blue", 12),
@@ -112,7 +123,24 @@ def test_the_statement_is_what_its_events_cost_one_by_one(ledger: Engine) -> Non
 def test_every_grouping_has_the_same_calls_and_exact_cost(ledger: Engine, by: By) -> None:
     statement = compose_statement(ledger, OCTOBER, by)
     (amount,) = statement.total.amounts
-    assert (amount.cost_exact, statement.total.calls) == (add(naive_costs(world()).values()), len(world()))
+    assert (amount.cost_exact, statement.total.calls) == (add(naive_costs(world()).values()), CALLS)
+
+
+def test_what_another_model_took_has_its_cost_and_is_no_call(ledger: Engine) -> None:
+    lines = {line.name: line for line in compose_statement(ledger, OCTOBER, By.MODEL).lines}
+    advisor = lines["gpt-5-advisor"]
+    assert (advisor.calls, advisor.tokens, advisor.cost_exact) == (0, 2_200, Decimal("0.016"))
+    assert Meter.REQUEST not in advisor.quantities
+    (one,) = explain_lines(ledger, OCTOBER, By.MODEL, "gpt-5-advisor")
+    assert (one.adds_up, [(group.calls, group.all_events) for group in one.groups]) == (True, [(0, True)])
+
+
+@pytest.mark.parametrize("events_max", [0, 1, 2, 3])
+def test_a_group_says_whether_all_its_events_are_shown(ledger: Engine, events_max: int) -> None:
+    """The group holds two parts and no call."""
+    (one,) = explain_lines(ledger, OCTOBER, By.MODEL, "gpt-5-advisor", events_max=events_max)
+    (group,) = one.groups
+    assert (len(group.events), group.all_events) == (min(events_max, 2), events_max >= 2)
 
 
 def test_a_team_that_moved_is_on_two_cost_centers(ledger: Engine) -> None:
@@ -120,7 +148,7 @@ def test_a_team_that_moved_is_on_two_cost_centers(ledger: Engine) -> None:
     before = [e for e in world() if e.attribution == RED and e.started_at < MOVED and e.model != "mystery"]
     first = next(line for line in lines if line.name == "cc-1" and line.status is LineStatus.USAGE)
     assert first.cost_exact == naive_costs(before)["red"]
-    assert first.calls == len(before)
+    assert first.calls == sum(event.part_of is None for event in before)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
+from metering.core.usage import UsageSource
 from metering.ledger.checks import acknowledge_conflicts, check_files, run_check, run_checks
 from metering.ledger.engine import transaction
 from metering.ledger.slots import count_batches
@@ -47,7 +48,7 @@ DAMAGE: dict[str, tuple[tuple[str, ...], set[str]]] = {
         (
             (
                 "UPDATE usage_slot SET input_quantity = input_quantity + CASE WHEN dimension_id ="
-                " (SELECT min(dimension_id) FROM usage_slot) THEN 1 ELSE -1 END"
+                " (SELECT min(dimension_id) FROM usage_slot WHERE calls > 0) THEN 1 ELSE -1 END WHERE calls > 0"
             ),
         ),
         {"counting"},
@@ -96,6 +97,26 @@ DAMAGE: dict[str, tuple[tuple[str, ...], set[str]]] = {
         ),
         {"slots", "counting"},
     ),
+    "calls below zero": (
+        (
+            "ALTER TABLE usage_slot DROP CONSTRAINT ck_usage_slot_calls_not_negative",
+            "UPDATE usage_slot SET calls = -1",
+        ),
+        {"slots", "counting"},
+    ),
+    "a call taken for a part": (("UPDATE usage_slot SET calls = calls - 1 WHERE calls > 0",), {"counting"}),
+    "a slot that holds nothing lost": (("DELETE FROM usage_slot WHERE calls = 0",), {"counting"}),
+    "a slot made of nothing": (
+        (
+            (
+                "CREATE TEMP TABLE made AS SELECT u.* FROM usage_slot u JOIN usage_dimension USING (dimension_id)"
+                " WHERE usage_source = 'none'"
+            ),
+            "UPDATE made SET slot_at = slot_at + interval '1 day'",
+            "INSERT INTO usage_slot SELECT * FROM made",
+        ),
+        {"counting"},
+    ),
     "a slot of nobody": (
         (
             "ALTER TABLE usage_slot DROP CONSTRAINT fk_usage_slot_dimension_id_usage_dimension",
@@ -131,8 +152,10 @@ OURS = {check for _, checks in DAMAGE.values() for check in checks} | {"conflict
 
 @pytest.fixture
 def ledger(engine: Engine) -> Engine:
-    """Two dimensions on two days, some counted, one batch shipped but not counted."""
-    ship(engine, [*some_events(10, apart=timedelta(hours=2)), an_event(49, once=True, response_id="resp_polled")])
+    """Two dimensions on two days, a part that took nothing, some counted, one batch shipped but not counted."""
+    part = an_event(48, part_of=an_event().event_id, usage=None, usage_source=UsageSource.NONE)
+    polled = an_event(49, once=True, response_id="resp_polled")
+    ship(engine, [*some_events(10, apart=timedelta(hours=2)), polled, part])
     ship(engine, [an_event(50, request_model="other")])
     count_batches(engine, 10)
     ship(engine, [an_event(51)])

@@ -11,6 +11,7 @@ import msgspec
 import psycopg
 import pytest
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import IntegrityError
 
 from metering.core.event import UsageEvent
 from metering.core.usage import Usage, UsageSource
@@ -87,7 +88,7 @@ def test_an_event_is_stored_in_every_field(engine: Engine) -> None:
         1000,
         5,
     )
-    assert (row["output_quantity"], row["request_quantity"], row["audio_input_quantity"]) == (12, 1, None)
+    assert (row["output_quantity"], row["request_quantity"], row["audio_input_quantity"]) == (12, None, None)
     assert (row["unbilled_output_quantity"], row["billed_output_tokens"]) == (3, 17)
     assert (row["audio_output_ms_quantity"], row["compute_ms_quantity"], row["page_quantity"]) == (3700, 1, None)
     assert (row["variant"], row["estimator"]) == ("1024x1024 hd", "tiktoken 0.12")
@@ -104,6 +105,15 @@ def test_a_call_that_consumes_nothing_is_no_chargeable_request(engine: Engine) -
     event = an_event(usage=None, usage_source=UsageSource.NONE)
     ship(engine, [event])
     assert stored(engine)[event.event_id]["request_quantity"] is None
+
+
+def test_a_part_of_a_call_is_no_request_and_no_row_says_it_is(engine: Engine) -> None:
+    call = an_event()
+    part = an_event(1, part_of=call.event_id)
+    ship(engine, [call, part])
+    assert [stored(engine)[event.event_id]["request_quantity"] for event in (call, part)] == [1, None]
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="part_is_no_request"):
+        connection.execute(text("UPDATE usage_event SET request_quantity = 1"))
 
 
 def test_an_event_without_known_usage_has_no_tokens_but_is_a_request(engine: Engine) -> None:

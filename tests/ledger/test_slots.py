@@ -33,6 +33,28 @@ def test_a_batch_is_counted_once(engine: Engine) -> None:
     assert counted(engine) == naive_count(events)
 
 
+def test_a_part_of_a_call_is_counted_and_is_no_call(engine: Engine) -> None:
+    """Of the call's own model it joins the call; of another it makes a slot without a call; it may hold nothing."""
+    call = an_event()
+    parts = [
+        an_event(1, part_of=call.event_id),
+        an_event(2, part_of=call.event_id, response_model="whisper-1"),
+        an_event(3, part_of=call.event_id, response_model="whisper-1"),
+        an_event(4, part_of=call.event_id, usage=None, usage_source=UsageSource.NONE),
+    ]
+    ship(engine, [call, *parts])
+    assert count_batches(engine, 10) == CountResult(batches=1, events=5, slots=3)
+    assert counted(engine) == naive_count([call, *parts])
+    found = {(total.dimension.model, total.dimension.usage_source): total for total in totals(engine)}
+    assert {key: (total.calls, total.quantities) for key, total in found.items()} == {
+        ("gpt-5", "reported"): (1, {Meter.INPUT: 201, Meter.OUTPUT: 20, Meter.REQUEST: 1}),
+        ("whisper-1", "reported"): (0, {Meter.INPUT: 205, Meter.OUTPUT: 20}),
+        ("gpt-5", "none"): (0, {}),
+    }
+    whisper = found["whisper-1", "reported"].dimension
+    assert [event.part_of for event in behind(engine, whisper.dimension_id, 5)] == [call.event_id] * 2
+
+
 def test_nothing_shipped_is_nothing_counted(engine: Engine) -> None:
     assert count_batches(engine, 10) == CountResult(0, 0, 0)
     ship(engine, [])

@@ -66,10 +66,10 @@ def naive_count(events: Iterable[UsageEvent]) -> Count:
         facts |= {"model": event.model, "context_band": context_band(event.usage.input_tokens if event.usage else None)}
         key = (slot_at(event.started_at), *(facts[name] for name in DIMENSION_FIELDS))
         quantities = disjoint_meters(event.usage) if event.usage else {}
-        if event.usage_source is not UsageSource.NONE:
+        if event.part_of is None and event.usage_source is not UsageSource.NONE:
             quantities[Meter.REQUEST] = 1
         counter = sums.setdefault(key, Counter())
-        counter["calls"] += 1
+        counter["calls"] += event.part_of is None
         for meter, quantity in quantities.items():
             counter[f"{meter}_quantity"] += quantity
     return {key: tuple(counter[name] for name in ("calls", *QUANTITY_FIELDS)) for key, counter in sums.items()}

@@ -1,4 +1,4 @@
-"""Whatever way events take into the ledger, the slots are what a naive count of the distinct events says."""
+"""Whatever way events take into the ledger, slots and statements are what a naive count of the distinct events says."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from metering.core.event import Attribution, Outcome, UsageEvent
+from metering.core.placement import By
 from metering.core.usage import Usage, UsageSource
 from metering.jobs.count import count_all
+from metering.jobs.statement import compose_statement
 from metering.ledger.checks import run_checks
 from metering.ledger.engine import transaction
 from metering.ledger.slots import count_batches
-from tests.ledger.worlds import NOON, an_event, counted, naive_count, ship
+from tests.ledger.worlds import NOON, OCTOBER, an_event, counted, naive_count, ship
 
 SOURCES = (UUID(int=1), UUID(int=2))
 TABLES = "usage_event, shipped_batch, spool_source, usage_event_conflict, usage_slot, usage_dimension"
@@ -48,6 +50,7 @@ def worlds(draw: st.DrawFn) -> list[UsageEvent]:
             request_model=draw(names),
             response_model=draw(names),
             variant=draw(names),
+            part_of=draw(st.sampled_from([None, None, an_event(99).event_id])),
             attribution=Attribution(team=draw(names), project=draw(names)),
         )
         for number in range(draw(st.integers(0, 25)))
@@ -60,10 +63,10 @@ steps = st.lists(
 )
 
 
-@given(worlds(), steps)
+@given(worlds(), steps, st.sampled_from(By))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_slots_are_the_naive_count_whatever_way_events_take(
-    engine: Engine, events: list[UsageEvent], way: list[tuple[UUID, list[int]] | int]
+    engine: Engine, events: list[UsageEvent], way: list[tuple[UUID, list[int]] | int], by: By
 ) -> None:
     with transaction(engine) as connection:
         connection.execute(text(f"TRUNCATE {TABLES}"))
@@ -76,4 +79,8 @@ def test_slots_are_the_naive_count_whatever_way_events_take(
     ship(engine, events, SOURCES[0])
     count_all(engine)
     assert counted(engine) == naive_count(events)
+    total = compose_statement(engine, OCTOBER, by).total
+    assert total.calls == sum(event.part_of is None for event in events)
+    told = [event.usage for event in events if event.usage]
+    assert total.tokens == sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in told)
     assert [result for result in run_checks(engine) if result.check in CHECKS and not result.holds] == []

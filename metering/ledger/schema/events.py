@@ -114,6 +114,7 @@ usage_event = Table(
     CheckConstraint(f"{_sum_of(INPUT_METERS)} = coalesce(input_tokens, 0)", name="input_adds_up"),
     CheckConstraint(f"{_sum_of(OUTPUT_METERS)} = coalesce(output_tokens, 0)", name="output_adds_up"),
     CheckConstraint(f"reported_cost BETWEEN 0 AND {COUNT_MAX}", name="reported_cost_bounded"),
+    CheckConstraint("part_of IS NULL OR request_quantity IS NULL", name="part_is_no_request"),
     CheckConstraint("request_bytes >= 0 AND response_bytes >= 0 AND attempt >= 0", name="sizes_not_negative"),
     # Rows arrive in order of time and batch, so a few pages of BRIN find a batch or an hour in a day.
     Index(None, "batch_id", postgresql_using="brin", postgresql_with=BRIN_OPTIONS),

@@ -58,11 +58,11 @@ usage_slot = Table(
     metadata,
     Column("slot_at", DateTime(timezone=True), nullable=False),
     Column("dimension_id", ForeignKey("usage_dimension.dimension_id"), nullable=False),
-    Column("calls", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),  # 0 where only parts of calls are in it
     *(Column(name, BigInteger, nullable=False) for name in QUANTITY_COLUMNS),
     PrimaryKeyConstraint("slot_at", "dimension_id"),
     CheckConstraint(ON_QUARTER_HOUR, name="slot_at_on_quarter_hour"),
-    CheckConstraint("calls > 0", name="calls_positive"),
+    CheckConstraint("calls >= 0", name="calls_not_negative"),
     CheckConstraint(f"least({', '.join(QUANTITY_COLUMNS)}) >= 0", name="quantities_not_negative"),
     Index(None, "dimension_id", "slot_at"),  # where in a period a dimension was busy: the way to its events
 )
