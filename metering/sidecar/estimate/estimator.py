@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from metering.core.dialects.decoding import Decoding
+from metering.core.dialects.decoding import Decoding, OverCap
 from metering.core.dialects.scan import parse
 from metering.core.dialects.windows import Kept
 from metering.core.texts import Texts, payloads, read_texts, written_texts
@@ -79,10 +79,19 @@ def _decode(text: Text) -> tuple[Kept, bool]:
     if text.encoding in ("", "identity"):
         return Kept(text.head, text.tail, text.dropped), False
     pieces: list[bytes] = []
-    decoding = Decoding(text.encoding, pieces.append)
+    room = DECODED_BYTES_MAX
+
+    def keep(piece: bytes) -> None:
+        nonlocal room
+        room -= len(piece)
+        if room < 0:
+            raise OverCap
+        pieces.append(piece)
+
+    decoding = Decoding(text.encoding, keep)
     decoding.feed(text.head)
     decoding.finish()
-    if not decoding.readable or sum(map(len, pieces)) > DECODED_BYTES_MAX:
+    if not decoding.readable:
         raise EstimateError("a body can't be decoded")
     return Kept(b"".join(pieces), b"", 0), False
 

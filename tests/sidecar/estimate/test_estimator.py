@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from metering.core.usage import Usage
 from metering.errors import ConfigError
 from metering.sidecar.config import parse_config
-from metering.sidecar.estimate.estimator import Estimator
+from metering.sidecar.estimate.estimator import DECODED_BYTES_MAX, Estimator
 from metering.sidecar.estimate.jobs import Estimate, Job, Messages, Text, decode_job, encode
 from metering.sidecar.estimate.tokenizers import Tokenizers
 from metering.sidecar.estimate.vocabularies import CACHE_VARIABLE
@@ -130,6 +131,18 @@ def test_no_text_is_no_count(estimator: Estimator, answer: bytes, request_: Any)
 def test_what_can_not_be_decoded_is_refused_without_a_word_of_it(estimator: Estimator) -> None:
     found = estimator.estimate(job(Text(b"secret words", encoding="x-own")))
     assert found.refused == "a body can't be decoded"
+
+
+def test_a_bomb_is_given_up_before_it_is_large(estimator: Estimator) -> None:
+    bomb = gzip.compress(b" " * (64 * 1024**2))
+    tracemalloc.start()
+    try:
+        found = estimator.estimate(job(Text(bomb, encoding="gzip")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.refused == "a body can't be decoded"
+    assert peak < 2 * DECODED_BYTES_MAX
 
 
 def test_an_answer_that_tells_no_text_leaves_its_side_unknown(estimator: Estimator) -> None:

@@ -54,7 +54,7 @@ def test_bombs_cost_little_and_arrive_whole(tmp_path: Path) -> None:
             await upstream.stop()
 
     async def drop(upstream_port: int) -> None:
-        with running(tmp_path, upstream_port) as (sidecar, port, _):
+        with running(tmp_path, upstream_port, '[estimate]\nenabled = "off"') as (sidecar, port, _):
             (worker,) = sidecar.workers()
             await fetch(port, len(bombs) - 1)
             begin_peak(worker)
