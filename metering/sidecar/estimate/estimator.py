@@ -45,6 +45,8 @@ class Estimator:
         if known.output_tokens is None or _told_at_start_only(values):
             schema = bool(texts.schemas())
             written = _count_answer(values, counter, job, schema=schema, sampled=sampled)
+            if written is None and _is_put_off(values, job, sampled=sampled):
+                raise EstimateError("a whole answer without words: what is made later is told by another")
         if known.input_tokens is None:
             read = _count_request(asked, texts, counter) if asked else _sample_request(request, counter)
             sampled = sampled or bool(request.dropped)
@@ -100,6 +102,12 @@ def _told_at_start_only(values: list[Any]) -> bool:
     """Whether an Anthropic stream was cut before it told what it wrote: at its start it says 1 or so."""
     types = {value.get("type") for value in values if isinstance(value, dict)}
     return "message_start" in types and "message_delta" not in types
+
+
+def _is_put_off(values: list[Any], job: Job, *, sampled: bool) -> bool:
+    """Whether nothing was made yet: a background response or a deferred one, whose usage a later look tells."""
+    whole = job.content_type.startswith("application/json") and len(values) == 1 and not sampled
+    return whole and "embed" not in job.dialect
 
 
 def _count_answer(values: list[Any], counter: Counter, job: Job, *, schema: bool, sampled: bool) -> Written | None:

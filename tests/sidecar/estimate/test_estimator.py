@@ -133,6 +133,17 @@ def test_what_can_not_be_decoded_is_refused_without_a_word_of_it(estimator: Esti
     assert found.refused == "a body can't be decoded"
 
 
+@pytest.mark.parametrize(("dialect", "answer"), [
+    ("openai.responses", {"id": "resp_1", "status": "queued", "background": True, "output": [], "usage": None}),
+    ("openai.chat", {"request_id": "f15c114e"}),
+])  # fmt: skip
+def test_what_is_put_off_is_not_counted_before_it_is_told(
+    estimator: Estimator, dialect: str, answer: dict[str, Any]
+) -> None:
+    found = estimator.estimate(job(json.dumps(answer).encode(), dialect=dialect, content_type="application/json"))
+    assert (found.usage, bool(found.refused)) == (None, True)
+
+
 def test_a_bomb_is_given_up_before_it_is_large(estimator: Estimator) -> None:
     bomb = gzip.compress(b" " * (64 * 1024**2))
     tracemalloc.start()
