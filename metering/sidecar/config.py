@@ -7,34 +7,16 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
 from metering.errors import ConfigError
 from metering.sidecar.estimate.settings import EstimateConfig, parse_estimate
+from metering.sidecar.route_config import HOST_NAME, RouteConfig, parse_route
 from metering.sidecar.tables import Table
 
 KIB = 1024
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
-# Headers that frame a message or carry the caller's secret can't double as labels: they are never stripped.
-_NOT_TRUSTABLE = {
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "expect",
-    "upgrade",
-    "te",
-    "authorization",
-}
-
-OnAbort = Literal["auto", "cancel", "drain"]
-AskUsage = Literal["off", "auto", "on"]
-Tokenize = Literal["off", "vllm", "llamacpp"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,16 +24,6 @@ class Address(msgspec.Struct, frozen=True):
 
     host: str
     port: int
-
-
-class Upstream(msgspec.Struct, frozen=True):
-    """Where a route's calls go. `base_path` has no slash at its end."""
-
-    host: str
-    port: int
-    tls: bool
-    authority: str  # what the Host header says
-    base_path: str
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,38 +53,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sign_body_bytes: int = 25 * KIB**2  # of a request that is held to sign it; larger ones are refused
     abort_drain_bytes: int = 32 * KIB**2
     abort_drain_seconds: float = 120
-
-
-class Signing(msgspec.Struct, frozen=True):
-    """Requests of a route are signed anew with the sidecar's own AWS identity."""
-
-    service: str
-    region: str
-    profile: str | None  # of the AWS configuration; None: what botocore finds
-
-
-class RouteConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One `[[route]]`: either `path` (no slash at its end, "" = every path) or `host` is set."""
-
-    path: str | None
-    host: str | None
-    upstream: Upstream
-    provider: str
-    deployment: str | None = None
-    region: str | None = None
-    labels: dict[str, str] = {}
-    trusted_headers: dict[str, str] = {}
-    on_client_abort: OnAbort = "auto"
-    ask_usage: AskUsage = "off"
-    sign: Signing | None = None
-    ca_file: Path | None = None
-    estimate: bool = True
-    tokenize: Tokenize = "off"  # the upstream's own way to count
-
-    @property
-    def name(self) -> str:
-        """What it is called in metrics."""
-        return self.path or self.host or "/"
 
 
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +124,7 @@ def parse_config(text: str, state_dir: Path) -> SidecarConfig:
         spool=_spool(Table("[spool]", top.optional("spool") or {}), state_dir),
         limits=_limits(Table("[limits]", top.optional("limits") or {})),
         estimate=parse_estimate(Table("[estimate]", top.optional("estimate") or {})),
-        routes=tuple(_route(table) for table in _tables(top, "route")),
+        routes=tuple(parse_route(table) for table in _tables(top, "route")),
         keys=tuple(_key(table) for table in _tables(top, "key")),
     )
     sidecar.refuse_others()
@@ -218,7 +158,7 @@ def _refuse_twins(config: SidecarConfig) -> None:
 def _address(table: Table, name: str, default: str) -> Address:
     text = table.text(name, default) or default
     host, colon, port = text.rpartition(":")
-    if not (colon and _HOST_NAME.fullmatch(host) and port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (colon and HOST_NAME.fullmatch(host) and port.isascii() and port.isdigit() and int(port) < 65536):
         raise table.error(name, f"must be host:port such as 127.0.0.1:8787, not {text!r}")
     return Address(host.strip("[]"), int(port))
 
@@ -257,95 +197,11 @@ def _limits(table: Table) -> Limits:
     return msgspec.convert(found, Limits)
 
 
-def _route(table: Table) -> RouteConfig:
-    path, host = table.text("path"), table.text("host")
-    if (path is None) == (host is None):
-        raise ConfigError(f'{table.where} needs either a path (such as "/openai") or a host, and not both')
-    ca_file = table.text("ca_file")
-    route = RouteConfig(
-        path=None if path is None else _route_path(table, path),
-        host=None if host is None else _route_host(table, host),
-        upstream=_upstream(table),
-        provider=_required(table, "provider", 'such as "openai"'),
-        deployment=table.text("deployment"),
-        region=table.text("region"),
-        labels=table.texts("labels"),
-        trusted_headers=_trusted_headers(table),
-        on_client_abort=cast("OnAbort", table.choice("on_client_abort", ("auto", "cancel", "drain"), "auto")),
-        sign=_signing(table),
-        ask_usage=cast("AskUsage", table.choice("ask_usage", ("off", "auto", "on"), "off")),
-        ca_file=Path(ca_file).expanduser() if ca_file else None,
-        estimate=table.choice("estimate", ("on", "off"), "on") == "on",
-        tokenize=cast("Tokenize", table.choice("tokenize", ("off", "vllm", "llamacpp"), "off")),
-    )
-    if route.ca_file and not route.ca_file.is_file():
-        raise table.error("ca_file", f"{str(route.ca_file)!r} is not a file")
-    table.refuse_others()
-    return route
-
-
-def _signing(table: Table) -> Signing | None:
-    if table.choice("sign", ("off", "aws"), "off") == "off":
-        return None
-    region = table.text("sign_region") or table.text("region")
-    if region is None:
-        raise ConfigError(f"{table.where} has no region, which is part of an AWS signature: set region or sign_region")
-    return Signing(table.text("sign_service", "bedrock") or "", region, table.text("sign_profile"))
-
-
-def _required(table: Table, name: str, example: str) -> str:
-    value = table.text(name)
-    if value is None:
-        raise ConfigError(f"{table.where} has no {name}: give it one {example}")
-    return value
-
-
-def _route_path(table: Table, path: str) -> str:
-    if path == "/":
-        return ""
-    if not _PATH.fullmatch(path) or path == "/k" or {".", ".."} & set(path.split("/")):
-        raise table.error("path", f'must be a plain path such as "/openai" ("/k" is taken by keys), not {path!r}')
-    return path
-
-
-def _route_host(table: Table, host: str) -> str:
-    if not _HOST_NAME.fullmatch(host):
-        raise table.error("host", f'must be a host name without a port such as "openai.internal", not {host!r}')
-    return host.lower()
-
-
-def _upstream(table: Table) -> Upstream:
-    url = _required(table, "upstream", 'such as "https://api.openai.com"')
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or " " in url:
-        raise table.error("upstream", f"must be an http:// or https:// URL, not {url!r}")
-    if parts.username or parts.query or parts.fragment:
-        raise table.error("upstream", "must be scheme, host, port and path only (no user, query or fragment)")
-    base_path = parts.path.rstrip("/")
-    if base_path and not _PATH.fullmatch(base_path):
-        raise table.error("upstream", f"has a path that is not plain: {parts.path!r}")
-    tls = parts.scheme == "https"
-    return Upstream(parts.hostname, port or (443 if tls else 80), tls, parts.netloc, base_path)
-
-
-def _trusted_headers(table: Table) -> dict[str, str]:
-    found = table.texts("trusted_headers")
-    for label, header in found.items():
-        lowered = header.lower()
-        if not _HEADER_NAME.fullmatch(header) or lowered in _NOT_TRUSTABLE or lowered.startswith("x-metering-"):
-            raise table.error(f"trusted_headers.{label}", f"{header!r} can't be used: name a header of your own")
-    return {label: header.lower() for label, header in found.items()}
-
-
 def _key(table: Table) -> KeyConfig:
-    identity = _required(table, "id", 'such as "search-prod"')
+    identity = table.required("id", 'such as "search-prod"')
     if not _KEY_ID.fullmatch(identity):
         raise table.error("id", f"must be letters, digits, '.', '_', ':' or '-', not {identity!r}")
-    text = _required(table, "hash", "as `metering keys mint` prints it")
+    text = table.required("hash", "as `metering keys mint` prints it")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise table.error("hash", "must be sha256: and 64 hex digits, as `metering keys mint` prints it")
     key = KeyConfig(

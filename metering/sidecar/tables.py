@@ -44,6 +44,13 @@ class Table:
             raise self.error(name, f"must be a non-empty string, not {value!r}")
         return value
 
+    def required(self, name: str, example: str) -> str:
+        """A non-empty string that must be there; `example` says what it may be."""
+        value = self.text(name)
+        if value is None:
+            raise ConfigError(f"{self.where} has no {name}: give it one {example}")
+        return value
+
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
         """One of a few words."""
         value = self.optional(name)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from metering.core.dialects.scan import parse
 from metering.core.texts.families import Family
 from metering.errors import EstimateError
-from metering.sidecar.config import Tokenize, Upstream
+from metering.sidecar.route_config import Tokenize, Upstream
 
 ANSWER_SECONDS = 3.0
 ANSWER_BYTES_MAX = 8 * 1024**2

@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
 
-from metering.sidecar.config import Signing, Upstream
 from metering.sidecar.relay.request_head import BLANK_LINE
+from metering.sidecar.route_config import Signing, Upstream
 
 THREADS = 4
 COMPLAIN_SECONDS = 1.0

@@ -34,6 +34,7 @@ from metering.core.usage import UsageSource
 from metering.sidecar.estimate.jobs import Job, Text
 from metering.sidecar.logline import log
 from metering.sidecar.relay.admission import Admitted
+from metering.sidecar.relay.parts import lacks_a_side, part_of
 from metering.sidecar.relay.response_head import ResponseHead
 
 # SystemRandom would be a system call a call; ids need to be unique, not secret, and a fork never happens here.
@@ -228,7 +229,7 @@ class CallRecord:
     def job(self, event: UsageEvent) -> Job | None:
         """What an estimator needs to count the call by its texts, if it is to; what was kept of them is let go."""
         head = self._head
-        if head is None or head.status >= 300 or self._allowance is None or not _lacks_a_side(event):
+        if head is None or head.status >= 300 or self._allowance is None or not lacks_a_side(event):
             return None
         answer = Kept(self._whole, b"", 0) if self._reader is None else self._reader.kept()
         if answer is None:
@@ -265,28 +266,7 @@ class CallRecord:
         """The events of what other models took in `call`; a session's keep their ids while it goes on."""
         missing = len(others) - len(self._part_ids)
         self._part_ids = (*self._part_ids, *(mint_event_id(self._began_ms, _random_bits(74)) for _ in range(missing)))
-        return [
-            replace(
-                call,
-                event_id=event_id,
-                part_of=call.event_id,
-                usage_source=other.usage_source,
-                usage=other.usage,
-                raw_usage=other.raw_usage,
-                request_model=other.response_model,
-                response_model=other.response_model,
-                response_id=other.response_id,
-                service_tier=other.service_tier,
-                variant=other.variant,
-                estimator=other.estimator,
-                reported_cost=other.reported_cost,
-                once=other.once,
-                first_token_at=None,
-                request_bytes=0,  # they are the call's
-                response_bytes=0,
-            )
-            for event_id, other in zip(self._part_ids, others, strict=False)
-        ]
+        return [part_of(call, other, event_id) for event_id, other in zip(self._part_ids, others, strict=False)]
 
     def _at(self, monotonic: float) -> datetime:
         # `fromtimestamp` costs 0.4 µs, EPOCH + timedelta 1; a double holds the time of today to a quarter of a µs.
@@ -322,12 +302,3 @@ class CallRecord:
         consumed = self.sent_at > 0 and self.operation.consumes is not False
         failed = self.status is not None and self.status >= 400
         return Reading(usage_source=UsageSource.UNKNOWN if consumed else UsageSource.NONE, failed=failed)
-
-
-def _lacks_a_side(event: UsageEvent) -> bool:
-    """Whether the provider told a part only. An Anthropic stream that was cut told at its start what it had written."""
-    usage = event.usage
-    if usage is None or event.usage_source is not UsageSource.PARTIAL:
-        return usage is None
-    missing = usage.input_tokens is None or usage.output_tokens is None
-    return missing or event.dialect.startswith("anthropic.")

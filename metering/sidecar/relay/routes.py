@@ -8,9 +8,10 @@ from pathlib import Path
 from metering.core.dialects import Allowance, Operation
 from metering.core.event import Attribution
 from metering.errors import ConfigError
-from metering.sidecar.config import KeyConfig, RouteConfig
+from metering.sidecar.config import KeyConfig
 from metering.sidecar.providers import Stops, find_provider
 from metering.sidecar.relay.attribution import attribute
+from metering.sidecar.route_config import RouteConfig
 
 
 class Destination:
