@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from metering.core.event import Outcome
 from metering.errors import SpoolError
+from metering.sidecar.spool.disk import DISK
 from metering.sidecar.spool.scan import Harm
 from metering.sidecar.spool.segment import list_segments
 from metering.sidecar.spool.segment_log import UNSYNCED_FINALS_MAX
@@ -39,6 +41,28 @@ def test_killed_dozens_of_times_nothing_acknowledged_is_lost_or_double(tmp_path:
     assert set(told["finished"]) - completed == set(), "lost the truth about"
     assert len(found) == len(set(found)), "duplicated"
     assert set(found) - set(told["attempted"]) == set(), "unexpected"
+
+
+def test_segments_are_shipped_and_gone_while_a_start_reads(tmp_path: Path) -> None:
+    writer = SpoolWriter.open(tmp_path, segment_bytes=4000)
+    writer.append_open(opened(0))
+    for number in range(1, 100):
+        writer.append_open(opened(number))
+        writer.append_final(finished(number))
+    writer.close()
+    segments = list_segments(tmp_path)
+    assert len(segments) > 4
+    retired = segments[:-1]
+
+    def open_late(path: Path, flags: int) -> int:
+        while retired and path == segments[-1]:  # as the shipper does, after the names were listed
+            retired.pop().unlink()
+        return DISK.open(path, flags)
+
+    SpoolWriter.open(tmp_path, disk=msgspec.structs.replace(DISK, open=open_late)).close()
+    assert retired == []
+    (interrupted,) = [row for row in finals(tmp_path) if row.outcome is Outcome.INTERRUPTED]
+    assert numbers([interrupted]) == [0]
 
 
 def test_a_failed_sync_is_not_retried_on_the_same_file(tmp_path: Path) -> None:

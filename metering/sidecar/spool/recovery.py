@@ -32,6 +32,7 @@ from metering.sidecar.spool.segment_file import UNNAMED
 NEEDED_SEGMENTS_MAX = 16
 NEEDED_BYTES_MAX = 128 * 1024**2
 DAMAGED_BYTES_MAX = 4 * 1024**2
+LOOKS_MAX = 100  # each but the last met a segment that was shipped and gone before it was read
 UNSYNCED_SEGMENTS_MAX = 8  # more than a writer fills between two syncs
 
 
@@ -64,6 +65,16 @@ def recover(directory: Path, disk: Disk, now: float) -> Found:
     """
     for unnamed in directory.glob(f"*{UNNAMED}"):
         disk.unlink(unnamed)
+    for _ in range(LOOKS_MAX):
+        try:
+            return _read(directory, disk, now)
+        except FileNotFoundError:
+            # The shipper retires what it has shipped meanwhile; what such a segment left open stands in the next one.
+            continue
+    return _read(directory, disk, now)
+
+
+def _read(directory: Path, disk: Disk, now: float) -> Found:
     segments = list_segments(directory)
     found = Found(_next_boot(segments, now), 0, {}, None, 0, 0, synced=_sync_newest(disk, segments))
     if segments:
