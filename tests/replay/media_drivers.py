@@ -1,5 +1,6 @@
 """How SDKs are made to ask for what is no chat: pictures, sound, batches, and objects that are polled."""
 
+import atexit
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ MODEL = "asked-for"
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 PICTURE, SOUND = ("a.png", b"\x89PNG\r\n\x1a\n" * 9), ("a.mp3", b"\xff\xf3\xc4\xc4" * 20_000)
 HTTP = httpx2.Client(timeout=20)
+atexit.register(HTTP.close)
 
 
 def _openai(url: str, recorded: Recorded, headers: dict[str, str], mark: str) -> OpenAI:
