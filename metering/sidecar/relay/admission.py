@@ -15,6 +15,8 @@ from metering.sidecar.relay.routes import Route, RouteTable
 KEY_PREFIX = b"/k/"
 OPERATIONS_MAX = 512
 ASKED_DIALECTS = ("openai.chat", "openai.completions")
+# Operations whose tokens are those of texts that can be seen.
+ESTIMATED = frozenset(("chat", "text_completion", "generate_content", "embeddings"))
 _DOT_SEGMENT = re.compile(rb"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:$|/|;|%2f|%5c|%3b)", re.IGNORECASE)
 
 
@@ -22,8 +24,8 @@ class Admitted:
     """What was decided about a head. Kept by the connection, for the next head is mostly the same: see `recurring`."""
 
     __slots__ = (
-        "_values", "asks", "attempt", "attribution", "body_length", "changes", "head", "keep_alive", "operation",
-        "recurring", "route", "trace_id", "upstream_head",
+        "_values", "allowance", "asks", "attempt", "attribution", "body_length", "changes", "head", "keep_alive",
+        "operation", "recurring", "route", "trace_id", "upstream_head",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +42,8 @@ class Admitted:
         self.body_length = head.body_length
         self.asks = route.asks and _can_ask(head, operation)
         self.changes = self.asks or route.config.sign is not None
+        counted = operation.consumes and operation.operation_name in ESTIMATED
+        self.allowance = route.allowance if counted else None  # for the call's texts
         self.recurring: Recurring | None = None
         self._values: list[bytes] = []
 

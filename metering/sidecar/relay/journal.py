@@ -83,41 +83,45 @@ class Journal:
         if not opening and not ending:
             return
         events = [call.record.open_event() for call in opening]
-        finals = [(call, call.record.final_event(call.outcome)) for call in ending]
-        if self._estimates is not None:
-            finals = [(call, event) for call, event in finals if not self._set_aside(call, event)]
-        if not events and not finals:
-            return
-        opened = len(opening)
-        ends = []
-        for call, event in finals:
+        opened, estimates = len(opening), self._estimates
+        finals = []
+        for call in ending:
+            event = call.record.final_event(call.outcome)
+            if estimates is not None and event.usage_source in _NOT_TOLD and self._set_aside(call, event, estimates):
+                continue
             events += call.record.parts  # before the call's own: once that is written, nothing tells of them
-            ends.append(len(events))
+            finals.append((call, event, len(events)))
             events.append(event)
+        if not events:
+            return
         written = self._spool.append_turn(events, opened)
         for number, call in enumerate(opening):
             try:
                 call.recorded_open(number < written or self._append_open(events[number]))
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
-        for number, (call, event) in zip(ends, finals, strict=True):
+        for call, event, number in finals:
             try:
-                for part in events[max(written, number - len(call.record.parts)) : number]:
-                    self._append_final(part, opened=call.opened)
-                call.recorded_final(event, number < written or self._append_final(event, opened=call.opened))
+                if number >= written:
+                    self._append_late_parts(call, events[max(written, number - len(call.record.parts)) : number])
+                    call.recorded_final(event, self._append_final(event, opened=call.opened))
+                else:
+                    call.recorded_final(event, recorded=True)
             except Exception as error:  # noqa: BLE001 - see `_drop`
                 _drop(call, error)
+
+    def _append_late_parts(self, call: "Exchange", parts: list[UsageEvent]) -> None:
+        """Those of a turn's records that the disk did not take with the turn."""
+        for part in parts:
+            self._append_final(part, opened=call.opened)
 
     def amend(self, call: "Exchange") -> bool:
         """Record what a session has taken so far, in the place of its open record; False if that can't be written."""
         written = [self._append_open(event) for event in call.record.so_far()]
         return written[0]
 
-    def _set_aside(self, call: "Exchange", event: UsageEvent) -> bool:
+    def _set_aside(self, call: "Exchange", event: UsageEvent, estimates: Estimates) -> bool:
         """Have a call counted by its texts; False if it is not to be, can't be, or that can't be made safe first."""
-        estimates = self._estimates
-        if estimates is None or event.usage_source not in _NOT_TOLD:
-            return False
         job = call.record.job(event)
         if job is None or not estimates.has_room(job) or not self._append_open(event):
             return False
